@@ -1,0 +1,249 @@
+"""The subcommands of this package: ``eval``, ``bench``, ``schemes`` and ``synth``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
+from pocketface.sdk.files import refuse_existing, write_atomic
+from pocketface.sdk.manifest import Manifest
+from pocketface.sdk.terminal import console, write_json
+
+if TYPE_CHECKING:
+    from pocketface.benchmarks.accuracy import AccuracyResult
+    from pocketface.benchmarks.data.face import Face
+
+Command = TypeVar("Command", bound=Callable[..., None])
+Progress = Callable[[int, int], None]
+
+BundlePath = Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)]
+Json = Annotated[str | None, typer.Option(help="Write the figures as JSON; - is standard output.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Variant to take, or all. Give it again for several (default: the bundle's own choice).",
+        show_default=False,
+    ),
+]
+
+
+def _example(text: str) -> Callable[[Command], Command]:
+    """Give a command the line at the end of its --help."""
+
+    def add(command: Command) -> Command:
+        command.epilog = f"Example: {text}"  # type: ignore[attr-defined]
+        return command
+
+    return add
+
+
+@_example("pocketface eval runs/face68/bundle --data 300w --format 300w --folder helen/testset --variant all")
+def evaluate(
+    bundle: BundlePath,
+    data: Annotated[
+        Path | None, typer.Option(help="Root of the annotated faces.", envvar="POCKETFACE_DATA", show_default=False)
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="How the data is laid out: pts (any tree of images, each with a .pts), 300w or wflw.")
+    ] = "pts",
+    folder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Part of the data to measure on, relative to its root. Give it again for several (default: all).",
+            show_default=False,
+        ),
+    ] = None,
+    variant: Variants = None,
+    threads: Annotated[int, typer.Option(help="Threads the runtime may use.")] = 1,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out faces that cannot be used, and say which.")
+    ] = False,
+    json: Json = None,
+    ced: Annotated[
+        Path | None, typer.Option(help="Draw the cumulative error distribution (.png, .svg or .pdf).")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Measure accuracy on annotated faces: NME, median, failure rate, AUC."""
+    from pocketface.benchmarks.accuracy import evaluate as run
+    from pocketface.benchmarks.ced import checked_plot, plot_ced
+    from pocketface.benchmarks.data.fingerprint import data_source
+    from pocketface.benchmarks.data.registry import DATASETS
+    from pocketface.sdk.bundle import open_bundle
+    from pocketface.sdk.predictor import Predictor
+
+    if data is None:
+        raise BadInputError("no data to measure on", next="Give --data DIR, or set POCKETFACE_DATA")
+    # Whatever would be refused at the end is refused before the work.
+    _refuse_targets(json, ced, force=force)
+    if ced is not None:
+        checked_plot(ced)
+    reader = DATASETS[format]
+    skipped: list[str] = []
+
+    def left_out(error: Exception) -> None:
+        if str(error) not in skipped:
+            skipped.append(str(error))
+            console(error=True).print(f"left out: {error}", markup=False, soft_wrap=True)
+
+    results: list[AccuracyResult] = []
+    with open_bundle(bundle) as opened:
+        chosen, unable = _variants(opened.manifest, variant)
+        scheme = opened.manifest.variant(chosen[0])[0].scheme
+        faces = reader(data, folders=folder or (), scheme=scheme, skip_bad=skip_bad, on_skip=left_out)
+        for id in chosen:
+            predictor = Predictor(opened, variant=id, threads=threads)
+            with _progress(id) as progress:
+                results.append(run(predictor, faces, progress=progress, on_skip=left_out if skip_bad else None))
+        name = opened.manifest.name
+    measured = set(results[0].names)
+    faces = [face for face in faces if face.name in measured]
+    if ced is not None:
+        curves = {result.variant: result.errors for result in results}
+        write_atomic(ced, plot_ced(curves, suffix=ced.suffix), force=force)
+    if json is not None:
+        source = data_source(faces, name=format, split=" ".join(folder or ()), licence=reader.licence)
+        report = {
+            "bundle": name,
+            "data": source,
+            "skipped": skipped,
+            "not_run": unable,
+            "variants": [result.to_dict() for result in results],
+        }
+        write_json(report, json, force=force)
+    if json != "-":
+        _print_accuracy(name, faces, results, skipped, unable)
+
+
+def _print_accuracy(
+    name: str, faces: Sequence[Face], results: Sequence[AccuracyResult], skipped: Sequence[str], unable: dict[str, str]
+) -> None:
+    from rich.table import Table
+
+    folders = sorted({face.folder for face in faces})
+    several = len(folders) > 1
+    out = console()
+    title = f"{name}: {results[0].accuracy.faces} faces of {', '.join(folders) or 'the folder'}"
+    table = Table(title=title, title_justify="left")
+    for column in ("variant", *(["folder"] if several else []), "executor"):
+        table.add_column(column, no_wrap=True)
+    for column in ("faces", "NME %", "median %", "FR@0.1 %", "landmark FR@0.1 %", "AUC@0.1", "face score"):
+        table.add_column(column, justify="right")
+    for result in results:
+        parts = [("all", result.accuracy), *(result.by_folder().items() if several else [])]
+        for folder, figures in parts:
+            whole = folder == "all"
+            table.add_row(
+                result.variant if whole else "",
+                *([folder] if several else []),
+                result.executor if whole else "",
+                str(figures.faces),
+                f"{figures.nme:.3f}",
+                f"{figures.median:.3f}",
+                f"{figures.fr:.2f}",
+                f"{figures.landmark_fr:.2f}",
+                f"{figures.auc:.4f}",
+                f"{result.mean_score:.3f}" if whole else "",
+                end_section=several and folder == parts[-1][0],
+            )
+    out.print(table)
+    if skipped:
+        out.print(f"{len(skipped)} left out because they cannot be used.")
+    for id, why in unable.items():
+        out.print(f"{id} not measured: {why}", markup=False)
+
+
+@_example("pocketface bench runs/face68/bundle --threads 1,2 --json latency.json")
+def bench(
+    bundle: BundlePath,
+    variant: Variants = None,
+    threads: Annotated[str, typer.Option(help="Thread counts to measure, with commas between.")] = "1,2",
+    runs: Annotated[int, typer.Option(help="Measured runs of each variant and thread count.")] = 100,
+    json: Json = None,
+    force: Force = False,
+) -> None:
+    """Measure latency of the variants on this machine, interleaved so that their ratios are fair."""
+
+
+@_example("pocketface schemes")
+def schemes(json: Json = None, force: Force = False) -> None:
+    """List the landmark schemes, and how many points each has."""
+    from rich.table import Table
+
+    from pocketface.sdk.schemes import SCHEMES, load_scheme
+
+    _refuse_targets(json, force=force)
+    found = [load_scheme(name) for name in SCHEMES]
+    if json is not None:
+        write_json(found, json, force=force)
+    if json == "-":
+        return
+    table = Table()
+    for column in ("scheme", "points", "parts", "errors in units of"):
+        table.add_column(column, justify="right" if column == "points" else "left")
+    for scheme in found:
+        left, right = (scheme.names[index] if scheme.names else str(index) for index in scheme.normaliser)
+        table.add_row(scheme.name, str(scheme.points), ", ".join(scheme.parts), f"{left} to {right}")
+    console().print(table)
+
+
+@_example("pocketface synth faces --count 200 --seed 1 --size 192 --sheet")
+def synth(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+    count: Annotated[int, typer.Option(help="Number of faces.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same faces.")] = 0,
+    size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 192,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Add a contact sheet, sheet.png.")] = False,
+    force: Force = False,
+) -> None:
+    """Draw synthetic faces with exact landmarks, labels and hair masks."""
+
+
+def _variants(manifest: Manifest, wanted: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+    """The variants to run, in the manifest's order, and those of "all" that cannot run here, with the reason.
+
+    Raises:
+        BundleError: no such variant.
+        EnvironmentProblemError: none of them can run here.
+    """
+    from pocketface.sdk.predictor import runnable
+
+    if not wanted:
+        return [manifest.default], {}
+    if "all" not in wanted:
+        return [manifest.variant(id)[1].id for id in dict.fromkeys(wanted)], {}
+    able = runnable(manifest)
+    every = [variant for stage in manifest.stages for variant in stage.variants]
+    if not able:
+        raise EnvironmentProblemError(
+            f"none of the variants of {manifest.name} can run here",
+            expected="a runtime for " + " or ".join(sorted({variant.format for variant in every})),
+            next="Install one, for example with pip install onnxruntime",
+        )
+    unable = {v.id: f"nothing here runs {v.format}" for v in every if v.id not in able}
+    return able, unable
+
+
+def _refuse_targets(json: str | None, *files: Path | None, force: bool) -> None:
+    for path in (Path(json) if json is not None and json != "-" else None, *files):
+        if path is not None:
+            refuse_existing(path, force)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Progress]:
+    """A bar on standard error, gone when it is done; nothing where that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    out = console(error=True)
+    with Bars(*columns, console=out, transient=True, disable=not out.is_terminal) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

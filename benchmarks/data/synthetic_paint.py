@@ -1,0 +1,343 @@
+"""The texture of a drawn head: skin with its shadows, eyes, brows, nose, lips, beard, and the label of every texel.
+
+Everything is drawn in the face plane and carried onto the texture (theta across, v down) through ``Head.locate``, in the
+same place as the landmarks: the edges of eyes, lips and nose run through their points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from pocketface.benchmarks.data.synthetic_look import Colour, Look
+from pocketface.benchmarks.data.synthetic_raster import CLEAR
+from pocketface.benchmarks.data.synthetic_shape import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE, Array, Head, curve
+
+SKIN, HAIR, NOSE, LEFT_BROW_ID, RIGHT_BROW_ID, LEFT_EYE_ID, RIGHT_EYE_ID = 1, 2, 3, 4, 5, 6, 7
+UPPER_LIP, LOWER_LIP, INNER_MOUTH = 8, 9, 10
+
+
+def _tint(colour: Sequence[float], by: float = 1.0) -> tuple[int, int, int]:
+    r, g, b = (min(max(int(c * by), 0), 255) for c in colour)
+    return r, g, b
+
+
+class Canvas:
+    """Colour and label texture of one head, (height, width), and the means to draw on them in face-plane coordinates."""
+
+    def __init__(self, head: Head, height: int, width: int, skin: NDArray[np.uint8]) -> None:
+        self.head, self.size = head, (width, height)
+        self.colour = Image.fromarray(skin).resize(self.size, Image.Resampling.BILINEAR)
+        self.labels = Image.new("L", self.size, SKIN)
+        self.unit = height / 4.3  # texels for one face half width, about
+        self._pen, self._label_pen = ImageDraw.Draw(self.colour), ImageDraw.Draw(self.labels)
+
+    def texels(self, xy: ArrayLike) -> list[tuple[float, float]]:
+        """Face-plane points (n, 2) -> texture coordinates for Pillow, whose texel (i, j) has its centre at (i, j)."""
+        theta, v = self.head.locate(xy)
+        across = (theta / Head.REACH + 1) * 0.5 * self.size[0] - 0.5
+        return list(zip(across.tolist(), (v * self.size[1] - 0.5).tolist(), strict=True))
+
+    def label(self, xy: ArrayLike, value: int) -> None:
+        """Give the inside of a polygon a label."""
+        self._label_pen.polygon(self.texels(xy), fill=value)
+
+    def line(self, xy: ArrayLike, colour: Sequence[float], width: float) -> None:
+        """A line of a width in face half widths, one texel at least."""
+        self._pen.line(self.texels(xy), fill=_tint(colour), width=max(1, round(width * self.unit)), joint="curve")
+
+    def fill(
+        self, xy: ArrayLike, colour: Sequence[float], *, opacity: float = 1.0, soft: float = 0.0, width: float = 0.0
+    ) -> None:
+        """Fill a polygon, or with ``width`` stroke a line, its edge softened over ``soft`` face half widths."""
+        at = self.texels(xy)
+        blur = soft * self.unit
+        margin = int(3 * blur + width * self.unit + 2)
+        xs, ys = [p[0] for p in at], [p[1] for p in at]
+        x0, y0 = max(int(min(xs)) - margin, 0), max(int(min(ys)) - margin, 0)
+        x1, y1 = min(int(max(xs)) + margin, self.size[0]), min(int(max(ys)) + margin, self.size[1])
+        if x1 <= x0 or y1 <= y0:
+            return
+        mask = Image.new("L", (x1 - x0, y1 - y0))
+        pen, local = ImageDraw.Draw(mask), [(x - x0, y - y0) for x, y in at]
+        if width:
+            pen.line(local, fill=int(255 * opacity), width=max(1, round(width * self.unit)), joint="curve")
+        else:
+            pen.polygon(local, fill=int(255 * opacity))
+        if blur > 0.3:
+            mask = mask.filter(ImageFilter.GaussianBlur(blur))
+        self.colour.paste(_tint(colour), (x0, y0, x1, y1), mask)
+
+    def inside(self, xy: ArrayLike, draw: Image.Image | None = None) -> tuple[tuple[int, int, int, int], Image.Image]:
+        """Bounding box of a polygon on the texture and its mask there."""
+        at = self.texels(xy)
+        xs, ys = [p[0] for p in at], [p[1] for p in at]
+        box = int(min(xs)) - 1, int(min(ys)) - 1, int(max(xs)) + 3, int(max(ys)) + 3
+        mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
+        ImageDraw.Draw(mask).polygon([(x - box[0], y - box[1]) for x, y in at], fill=255)
+        return box, mask
+
+
+def paint_head(head: Head, look: Look, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    """Texture of a head, (height, width, 4) uint8: red, green, blue, label."""
+    canvas = Canvas(head, height, width, _skin(head, look, rng, height // 4, width // 4))
+    _freckles(canvas, look, rng)
+    _nose(canvas, look)
+    if look.beard != "none":
+        _beard(canvas, look, rng)
+    _mouth(canvas, look)
+    for points, sign, brow, eye_id, brow_id in (
+        (RIGHT_EYE, -1, RIGHT_BROW, RIGHT_EYE_ID, RIGHT_BROW_ID),
+        (LEFT_EYE, 1, LEFT_BROW, LEFT_EYE_ID, LEFT_BROW_ID),
+    ):
+        _eye(canvas, look, points, sign, eye_id)
+        _brow(canvas, look, rng, brow, sign, brow_id)
+    labels = np.array(canvas.labels)
+    if look.hair:
+        theta = (2 * (np.arange(width) + 0.5) / width - 1) * Head.REACH
+        y = head.at((np.arange(height) + 0.5) / height)[1]
+        low = look.hair.low(theta, 1 + 0.03 * head.who.length)[None]
+        scalp = y[:, None] < low
+        labels[scalp] = HAIR
+        # Deep under the hair nothing is seen: not drawn at all.
+        labels[y[:, None] < low - 0.25] = CLEAR
+        roots = Image.new("RGB", canvas.size, _tint(look.hair.colour, 0.7))
+        canvas.colour.paste(roots, mask=Image.fromarray(scalp.astype(np.uint8) * 215))
+    texture = np.empty((height, width, 4), np.uint8)
+    texture[..., :3], texture[..., 3] = canvas.colour, labels
+    return texture
+
+
+def _skin(head: Head, look: Look, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    """Skin with the shadows that its folds cast on themselves, at a low resolution."""
+    p, who, smile = head.points, head.who, max(head.does.smile, 0)
+    v = (np.arange(height) + 0.5)[:, None] / height
+    theta = (2 * (np.arange(width) + 0.5) / width - 1)[None] * Head.REACH
+    w, y = head.at(v)
+    x = w * np.sin(np.radians(theta))
+    a, y = np.abs(x), np.broadcast_to(y, x.shape)
+
+    def spot(cx: float, cy: float, sx: float, sy: float) -> Array:
+        return np.exp(-(((a - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
+
+    eye, wing, base = np.abs(p[LEFT_EYE]).mean(0), np.abs(p[[31, 35], 0]).mean(), p[33, 1]
+    lid, chin = p[[43, 44], 1].mean(), p[8, 1]
+    shade = 1 - 0.30 * spot(0.19, -0.03, 0.09, 0.11) - 0.17 * spot(eye[0], lid - 0.05, 0.24, 0.07)
+    shade -= (0.06 + 0.10 * look.age) * spot(eye[0] - 0.04, 0.20, 0.18, 0.05)
+    shade -= 0.13 * spot(wing + 0.02, base - 0.30, 0.05, 0.20) + 0.22 * spot(0.0, base + 0.055, 0.20, 0.045)
+    shade -= 0.20 * spot(0.0, p[57, 1] + 0.075, 0.20, 0.045) + 0.14 * spot(p[54, 0] + 0.035, p[54, 1], 0.05, 0.06)
+    shade -= 0.05 * spot(0, base + 0.13, 0.03, 0.06)
+    shade -= 0.22 * np.exp(-(((y - chin) / 0.10) ** 2)) + 0.10 * np.clip((np.abs(theta) - 72) / 30, 0, 1)
+    shade += 0.05 * spot(0, -0.75, 0.45, 0.22) + 0.05 * spot(0.52, 0.42, 0.2, 0.16) + 0.07 * spot(0, p[30, 1] - 0.2, 0.05, 0.3)
+    if look.hair:
+        edge = (y - look.hair.low(theta[0], 1 + 0.03 * who.length)[None]) / 0.13
+        shade -= 0.28 * np.exp(-np.maximum(edge, 0)) * (edge > -3)
+    fold = Image.new("L", (width, height))
+    pen = ImageDraw.Draw(fold)
+    depth = 0.30 * look.age + 0.32 * smile + 0.05
+    for side in (-1, 1):
+        crease = np.array([(wing + 0.06, base - 0.12), (wing + 0.16, base + 0.04), (p[54, 0] + 0.08, p[54, 1] - 0.04)])
+        at = _low(head, curve(crease * (side, 1), 4), height, width)
+        pen.line(at, fill=int(255 * min(depth, 0.7)), width=max(1, height // 80))
+        for wrinkle in range(3 if look.age > 0.55 else 0):
+            level = -0.95 + 0.13 * wrinkle
+            brow_line = [(side * k, level + 0.03 * np.sin(7 * k + wrinkle)) for k in np.linspace(0, 0.5, 5)]
+            pen.line(_low(head, brow_line, height, width), fill=int(170 * (look.age - 0.4)), width=1)
+    shade -= 0.5 * np.asarray(fold.filter(ImageFilter.GaussianBlur(max(1.0, height / 100)))) / 255.0
+
+    red = (0.3 + 0.5 * look.blush) * (spot(0.58, 0.52, 0.22, 0.18) + 0.8 * spot(0, p[30, 1], 0.13, 0.12))
+    red += 0.3 * spot(0, chin - 0.15, 0.2, 0.12) + 0.35 * np.clip((np.abs(theta) - 85) / 20, 0, 1)
+    red += 0.35 * spot(eye[0], lid - 0.03, 0.2, 0.05)
+    blotches = Image.fromarray(rng.integers(0, 256, (max(2, height // 5), max(2, width // 5)), dtype=np.uint8))
+    spots = np.asarray(blotches.resize((width, height), Image.Resampling.BICUBIC)) / 255.0 - 0.5
+    shade = shade * (1 + (0.06 + 0.06 * look.age) * spots)
+    # Shadows on skin are warm: blue and green fall faster than red.
+    channels = [
+        look.skin[c] * np.clip(shade, 0.25, 1.2) ** power * (1 - drop * red)
+        for c, (power, drop) in enumerate(((0.85, -0.02), (1.05, 0.13), (1.15, 0.10)))
+    ]
+    return np.clip(np.stack(channels, -1), 0, 255).astype(np.uint8)
+
+
+def _low(head: Head, xy: ArrayLike, height: int, width: int) -> list[tuple[float, float]]:
+    theta, v = head.locate(xy)
+    return list(zip(((theta / Head.REACH + 1) * 0.5 * width).tolist(), (v * height).tolist(), strict=True))
+
+
+def _freckles(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
+    count = int(90 * look.freckles)
+    spots = np.stack([rng.normal(0, 0.42, count), rng.normal(0.36, 0.2, count)], 1)
+    moles = rng.uniform((-0.8, -0.9), (0.8, 1.5), (int(rng.integers(0, 3)), 2))
+    pen = ImageDraw.Draw(canvas.colour)
+    for group, radius, tone in ((spots, 0.009, 0.86), (moles, 0.016, 0.55)):
+        r = radius * canvas.unit
+        for x, y in canvas.texels(group) if len(group) else ():
+            pen.ellipse((x - r, y - r, x + r, y + r), fill=_tint(look.skin, tone))
+
+
+def _nose(canvas: Canvas, look: Look) -> None:
+    p = canvas.head.points
+    top, tip, base = p[27, 1], p[30, 1], p[33, 1]
+    wing = np.abs(p[[31, 35], 0]).mean()
+    side = np.array([(0.075, top), (0.075, top + 0.16), (0.11, (top + tip) / 2 + 0.05), (wing - 0.03, tip - 0.03),
+                     (wing + 0.025, tip + 0.06)])  # fmt: skip
+    flank = curve(side, 4)
+    shift = p[33, 0]
+    lean = np.clip((flank[:, 1:] - top) / (base - top), 0, 1) * (shift, 0)
+    outline = np.vstack([flank * (-1, 1) + lean, curve(p[31:36], 4), (flank + lean)[::-1]])
+    canvas.label(outline, NOSE)
+    dark = _tint(look.skin, 0.62)
+    for sign in (-1, 1):
+        crease = np.array([(wing - 0.02, tip - 0.02), (wing + 0.035, tip + 0.05), (wing + 0.02, base - 0.08)])
+        canvas.fill(curve(crease * (sign, 1) + (shift, 0), 4), dark, opacity=0.75, soft=0.012, width=0.018)
+        turn = np.linspace(0, 2 * np.pi, 14)
+        hole = np.stack([0.5 * wing + 0.052 * np.cos(turn), base - 0.035 + 0.028 * np.sin(turn) - 0.012 * np.cos(turn)], 1)
+        canvas.fill(hole * (sign, 1) + (shift, 0), _tint(look.skin, 0.24), opacity=0.95, soft=0.008)
+    canvas.fill(curve(p[31:36] + (0, 0.005), 4), dark, opacity=0.6, soft=0.012, width=0.02)
+
+
+def _mouth(canvas: Canvas, look: Look) -> None:
+    p = canvas.head.points
+    outer_top, outer_low = curve(p[48:55], 5), curve(p[[54, 55, 56, 57, 58, 59, 48]], 5)
+    inner_top, inner_low = curve(p[60:65], 5), curve(p[[64, 65, 66, 67, 60]], 5)
+    upper = np.vstack([outer_top, inner_top[::-1]])
+    lower = np.vstack([outer_low, inner_low[::-1]])
+    mouth = np.vstack([inner_top, inner_low[1:-1]])
+    gap = p[66, 1] - p[62, 1]
+    line = p[[62, 66], 1].mean()
+    canvas.fill(lower, look.lips, soft=0.010)
+    canvas.fill(upper, _tint(look.lips, 0.82), soft=0.010)
+    shine = np.array([(-0.12, 0), (0, 0.012), (0.12, 0)]) + ((p[66] + p[57]) / 2)
+    canvas.fill(curve(shine, 4), _tint(look.lips, 1.28), opacity=0.5, soft=0.018, width=0.03)
+    canvas.fill(np.vstack([outer_low, outer_low[::-1] + (0, 0.02)]), _tint(look.skin, 0.7), opacity=0.35, soft=0.015)
+    if gap > 0.035:
+        box, mask = canvas.inside(mouth)
+        inside = Image.new("RGB", mask.size, (58, 18, 20))
+        pen = ImageDraw.Draw(inside)
+
+        def local(xy: ArrayLike) -> list[tuple[float, float]]:
+            return [(x - box[0], y - box[1]) for x, y in canvas.texels(xy)]
+
+        tongue = np.stack([0.2 * np.cos(np.linspace(0, 6.3, 20)), 0.12 * np.sin(np.linspace(0, 6.3, 20))], 1)
+        pen.polygon(local(tongue + (p[66, 0], p[66, 1] + 0.02)), fill=(150, 66, 68))
+        teeth = np.vstack([inner_top + (0, -0.02), (inner_top + (0, min(0.085, 0.55 * gap)))[::-1]])
+        pen.polygon(local(teeth), fill=(226, 220, 208))
+        for k in np.linspace(-0.24, 0.24, 7):
+            pen.line(local([(k + p[62, 0], p[62, 1] - 0.03), (k + p[62, 0], p[62, 1] + 0.09)]), fill=(196, 188, 176))
+        canvas.colour.paste(inside, box, mask)
+    canvas.fill(inner_top, _tint(look.lips, 0.38), opacity=0.85, soft=0.006, width=0.018)
+    canvas.label(np.vstack([outer_top, outer_low[1:-1]]), UPPER_LIP)
+    # The lower lip begins at the mouth's line; where the mouth is open, its inside is drawn over both.
+    seam = np.vstack([outer_low, (inner_top if gap <= 0.02 else inner_low[::-1])])
+    canvas.label(seam, LOWER_LIP)
+    if gap > 0.02:
+        canvas.label(mouth, INNER_MOUTH)
+    for corner in (p[48], p[54]):
+        canvas.fill(corner + 0.02 * np.array([(-1, 0), (0, -1), (1, 0), (0, 1)]), _tint(look.lips, 0.4), opacity=0.8, soft=0.012)
+    del line
+
+
+def _eye(canvas: Canvas, look: Look, index: NDArray[np.intp], sign: int, label: int) -> None:
+    p, does = canvas.head.points, canvas.head.does
+    # Both orders start at a corner and run over the upper lid: image left to right.
+    upper = curve(p[index[[0, 1, 2, 3]]], 6)
+    lower = curve(p[index[[3, 4, 5, 0]]], 6)
+    ring = np.vstack([upper, lower[1:-1]])
+    width = abs(p[index[3], 0] - p[index[0], 0])
+    tall = p[index[[4, 5]], 1].mean() - p[index[[1, 2]], 1].mean()
+    canvas.label(ring, label)
+
+    box, mask = canvas.inside(ring)
+    white = Image.new("RGB", mask.size, (226, 219, 213))
+    pen = ImageDraw.Draw(white)
+
+    def local(xy: ArrayLike) -> list[tuple[float, float]]:
+        return [(x - box[0], y - box[1]) for x, y in canvas.texels(xy)]
+
+    inner = p[index[3 if sign < 0 else 0]]
+    turn = np.stack([np.cos(np.linspace(0, 6.2, 22)), np.sin(np.linspace(0, 6.2, 22))], 1)
+    pen.polygon(local(inner + turn * (0.055, 0.05)), fill=(196, 132, 124))
+    middle = np.array([p[index[[0, 3]], 0].mean(), 0.0])
+    middle[1] = p[index[[0, 3]], 1].mean() - 0.012
+    look_at = middle + np.array(does.gaze) * (0.22 * width, 0.045)
+    iris = 0.235 * width
+    for radius, tint in ((1.0, 0.42), (0.88, 0.95), (0.66, 1.25)):
+        pen.polygon(local(look_at + turn * iris * radius), fill=_tint(look.iris, tint))
+    pen.polygon(local(look_at + turn * iris * 0.44), fill=(12, 10, 10))
+    glint = look_at + (-0.30 * iris, -0.38 * iris)
+    pen.polygon(local(glint + turn * iris * 0.20), fill=(250, 250, 250))
+    canvas.colour.paste(white, box, mask)
+
+    # The lid's shadow on the ball, lashes, the crease above, the lower rim.
+    depth = min(0.30 * tall, 0.04)
+    shadow = np.vstack([upper, (upper + (0, depth))[::-1]])
+    canvas.fill(shadow, (40, 26, 24), opacity=0.55, soft=0.008)
+    lash = np.vstack([upper, upper[-1:] if sign < 0 else upper[-1:]])
+    canvas.fill(lash, (24, 16, 15), opacity=0.75 + 0.25 * look.liner, soft=0.004, width=0.022 + 0.014 * look.liner)
+    outer = p[index[0 if sign < 0 else 3]]
+    flick = np.array([outer, outer + (0.035 * sign, -0.012 - 0.02 * look.liner)])
+    canvas.fill(flick, (28, 18, 16), opacity=0.7, soft=0.005, width=0.02)
+    lift = np.sin(np.linspace(0, np.pi, len(upper)))[:, None] * (0, -0.045) - (0, 0.012)
+    canvas.fill(upper + lift, _tint(look.skin, 0.55), opacity=0.6 + 0.2 * look.age, soft=0.010, width=0.016)
+    canvas.fill(lower, _tint(look.skin, 0.52), opacity=0.6, soft=0.006, width=0.014)
+    bag = lower + np.sin(np.linspace(0, np.pi, len(lower)))[:, None] * (0, 0.055)
+    canvas.fill(bag, _tint(look.skin, 0.72), opacity=0.15 + 0.35 * look.age, soft=0.015, width=0.016)
+
+
+def _brow(canvas: Canvas, look: Look, rng: np.random.Generator, index: NDArray[np.intp], sign: int, label: int) -> None:
+    # The points are the brow's upper edge, image left to right; it is thickest towards the nose and ends in a tip.
+    top = curve(canvas.head.points[index], 6)
+    along = np.linspace(0, 1, len(top)) if sign > 0 else np.linspace(1, 0, len(top))
+    thick = look.brow_thickness * np.interp(along, (0, 0.12, 0.5, 1), (0.8, 1.0, 0.9, 0.2))
+    bottom = top + np.stack([np.zeros_like(thick), thick], 1)
+    shape = np.vstack([top, bottom[::-1]])
+    canvas.label(shape, label)
+    canvas.fill(shape, look.brow_colour, opacity=0.85 * look.brow_density, soft=0.010)
+    # Single hairs, all carried onto the texture at once: fanned outwards and up.
+    count = 60
+    k = rng.integers(0, len(top), count)
+    root = top[k] + (bottom[k] - top[k]) * rng.uniform(0.15, 1.0, (count, 1))
+    fan = np.stack([0.055 * sign * rng.uniform(0.5, 1.2, count), -0.9 * thick[k] * rng.uniform(0.2, 0.6, count)], 1)
+    tip = root + fan * np.array([1.0, 1.0])
+    tip[:, 1] = np.maximum(tip[:, 1], top[k, 1] - 0.012)
+    at = canvas.texels(np.stack([root, tip], 1).reshape(-1, 2))
+    pen = ImageDraw.Draw(canvas.colour)
+    for n, shade in enumerate(rng.uniform(0.65, 1.1, count).tolist()):
+        pen.line(at[2 * n : 2 * n + 2], fill=_tint(look.brow_colour, shade), width=max(1, round(0.011 * canvas.unit)))
+
+
+def _beard(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
+    head, p = canvas.head, canvas.head.points
+    width, height = canvas.size
+    low_w, low_h = width // 4, height // 4
+    v = (np.arange(low_h) + 0.5)[:, None] / low_h
+    w, y = head.at(v)
+    theta = np.radians((2 * (np.arange(low_w) + 0.5) / low_w - 1)[None] * Head.REACH)
+    a, y = np.abs(w * np.sin(theta)), np.broadcast_to(y, (low_h, low_w))
+    side = np.abs(theta) > np.pi / 2
+    corner, base, lip, chin = np.abs(p[54]), p[33, 1], p[57, 1], p[8, 1]
+    cheek = np.interp(a, [0, corner[0] - 0.02, corner[0] + 0.1, 0.75, 0.93, 1.0], [lip + 0.13, lip + 0.1, corner[1] - 0.12, 0.75, 0.35, 0.0])
+    lower = np.clip((y - cheek) / 0.07, 0, 1)
+    mouth_top = np.interp(a, [0, 0.1, corner[0]], [p[51, 1], p[50, 1], corner[1]])
+    moustache = np.clip((y - np.interp(a, [0, corner[0], 0.6], [base + 0.075, base + 0.16, base + 0.4])) / 0.05, 0, 1)
+    moustache *= np.clip((mouth_top + 0.03 - y) / 0.04, 0, 1) * (a < corner[0] + 0.08)
+    beside = np.clip(1 - np.abs(a - corner[0] - 0.07) / 0.06, 0, 1) * (y > corner[1] - 0.15) * (y < lip + 0.2)
+    goatee = np.clip(1.6 - np.abs(a / 0.30) ** 2 * 1.2, 0, 1) * np.clip((y - lip - 0.10) / 0.06, 0, 1) + beside
+    region = {
+        "stubble": 0.42 * np.maximum(lower, moustache),
+        "moustache": moustache,
+        "goatee": np.maximum(goatee * (y < chin + 1), moustache),
+        "full": np.maximum(np.maximum(lower, moustache), beside),
+    }[look.beard]
+    region = np.where(side & (y < 0.2), 0, np.clip(region, 0, 1)) * look.beard_density
+    mask = np.asarray(Image.fromarray((region * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR))
+    strands = rng.integers(0, 256, (height // 3, width), dtype=np.uint8)
+    grain = np.asarray(Image.fromarray(strands).resize((width, height), Image.Resampling.BILINEAR), np.uint16)
+    alpha = np.minimum(mask.astype(np.uint16) * (150 + grain // 2) // 255, 240).astype(np.uint8)
+    colour: Colour = look.beard_colour
+    if look.beard == "stubble":
+        colour = (0.45 * look.skin[0] + 6, 0.46 * look.skin[1] + 6, 0.52 * look.skin[2] + 10)
+    canvas.colour.paste(_tint(colour), (0, 0, width, height), Image.fromarray(alpha))

@@ -1,0 +1,227 @@
+"""The lit surfaces of one drawn person: head, ears, hair, glasses, neck and shoulders."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pocketface.benchmarks.data.synthetic_look import Hair, Look
+from pocketface.benchmarks.data.synthetic_paint import HAIR, SKIN, paint_head
+from pocketface.benchmarks.data.synthetic_raster import CLEAR, UNLABELLED, Sheet
+from pocketface.benchmarks.data.synthetic_scene import Light
+from pocketface.benchmarks.data.synthetic_shape import LEFT_EYE, RIGHT_EYE, Array, Head, View
+
+_HEAD_GRID, _HAIR_GRID, _BODY_GRID, _EAR_GRID = (58, 66), (44, 52), (22, 20), (12, 10)
+
+
+def _sheet(
+    points: Array, view: View, light: Light, texture: NDArray[np.uint8], *, gloss: float, share: float = 1.0,
+    bias: float = 0.0, strands: bool = False, two_sided: bool = False,
+) -> Sheet:  # fmt: skip
+    turned = view.turn(points, share)
+    factors, shine = light.shade(turned, gloss=gloss, strands=strands)
+    return Sheet(view.project(turned), turned[..., 2] + bias, factors, shine, texture, two_sided)
+
+
+def person(
+    head: Head, look: Look, view: View, light: Light, rng: np.random.Generator, size: int
+) -> list[Sheet]:
+    """All surfaces of one person.
+
+    Args:
+        head: shape of the face, expression included.
+        look: colours, hair, glasses, clothes.
+        view: pose and place in the picture.
+        light: the lamp.
+        rng: of the person, so that skin and hair keep their grain from frame to frame.
+        size: side of the picture in pixels; it sets the resolution of the textures.
+    """
+    height, width = max(160, round(2.33 * size)), max(180, round(2.67 * size))
+    v = np.linspace(0, 1, _HEAD_GRID[0] + 1)[:, None]
+    theta = np.linspace(-Head.REACH, Head.REACH, _HEAD_GRID[1] + 1)[None]
+    skin = paint_head(head, look, rng, height, width)
+    sheets = [_body(head, look, view, light), *_ears(head, look, view, light)]
+    sheets.append(_sheet(head.surface(theta, v), view, light, skin, gloss=look.gloss))
+    if look.hair:
+        sheets.append(_hair(head, look.hair, view, light, rng, height, width))
+    if look.glasses:
+        sheets += _glasses(head, look, view, light)
+    return sheets
+
+
+def _plain(colour: tuple[float, float, float], label: int) -> NDArray[np.uint8]:
+    return np.array([[[*(int(np.clip(c, 0, 255)) for c in colour), label]]], np.uint8)
+
+
+def _body(head: Head, look: Look, view: View, light: Light) -> Sheet:
+    stations = np.array([
+        # y, half width, outline's depth, mid-line's depth
+        (0.30, 0.56, -0.55, -0.10), (1.10, 0.56, -0.50, 0.02), (1.60, 0.60, -0.48, 0.06), (1.95, 0.74, -0.48, 0.10),
+        (2.12, 1.05, -0.48, 0.16), (2.26, 1.50, -0.46, 0.20), (2.50, 1.85, -0.44, 0.26), (3.00, 2.05, -0.40, 0.36),
+        (4.20, 2.15, -0.40, 0.40),
+    ])  # fmt: skip
+    y = np.linspace(stations[0, 0], stations[-1, 0], _BODY_GRID[0] + 1)
+    w, ze, zf = (np.interp(y, stations[:, 0], stations[:, k])[:, None] for k in (1, 2, 3))
+    w = w * (1 + 0.05 * head.who.jaw)
+    theta = np.radians(np.linspace(-95, 95, _BODY_GRID[1] + 1))[None]
+    cos = np.maximum(np.cos(theta), 0)
+    points = np.stack([w * np.sin(theta), np.broadcast_to(y[:, None], (len(y), theta.size)), ze + (zf - ze) * cos], -1)
+
+    tall, wide = 180, 120
+    rows = np.linspace(stations[0, 0], stations[-1, 0], tall)[:, None]
+    across = np.abs(np.linspace(-95, 95, wide))[None]
+    neckline = {
+        "round": 2.12 - 0.08 * (across / 60) ** 2,
+        "v": 2.42 - 0.42 * np.minimum(across / 40, 1) - 0.06 * across / 90,
+        "high": 1.72 + 0 * across,
+        "shirt": 2.22 - 0.34 * np.minimum(across / 24, 1),
+    }[look.collar]
+    cloth = rows > neckline
+    # The chin's shadow on the neck.
+    dim = 1 - 0.45 * np.exp(-np.maximum(rows - 1.35, 0) / 0.28) * np.exp(-((across / 75) ** 2))
+    hem = 1 - 0.35 * np.exp(-(((rows - neckline) / 0.03) ** 2))
+    fold = 1 + 0.05 * np.sin(across / 7 + rows * 3) * (rows > 2.1)
+    texture = np.empty((tall, wide, 4), np.uint8)
+    for c in range(3):
+        texture[..., c] = np.clip(np.where(cloth, look.clothes[c] * fold, look.skin[c] * 0.9 * dim) * hem, 0, 255)
+    texture[..., 3] = 0
+    # Behind the head whatever the pose: a lowered chin must not sink into the chest.
+    return _sheet(points, view, light, texture, gloss=0.3 * look.gloss, share=0.3, bias=-0.9)
+
+
+def _ears(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
+    a, b = np.linspace(-1, 1, _EAR_GRID[1] + 1)[None, :], np.linspace(-1, 1, _EAR_GRID[0] + 1)[:, None]
+    a, b = np.broadcast_arrays(a, b)
+    radius2 = a**2 + b**2
+    tall, wide = 72, 52
+    u, t = np.linspace(-1, 1, wide)[None, :], np.linspace(-1, 1, tall)[:, None]
+    # Narrow at the lobe.
+    taper = 1 - 0.28 * np.clip(t, 0, 1)
+    r = np.hypot(u / taper, t)
+    bowl = np.exp(-(((u + 0.28) / 0.32) ** 2) - ((t - 0.12) / 0.36) ** 2)
+    ridge = np.exp(-(((np.hypot(u / taper, t) - 0.66) / 0.09) ** 2)) * (t < 0.45)
+    shade = 1 - 0.45 * bowl - 0.22 * ridge + 0.05 * np.exp(-(((r - 0.9) / 0.1) ** 2))
+    texture = np.empty((tall, wide, 4), np.uint8)
+    for c, warm in enumerate((0.99, 0.86, 0.84)):
+        texture[..., c] = np.clip(look.skin[c] * warm * shade, 0, 255)
+    texture[..., 3] = np.where(r < 1, SKIN, CLEAR)
+    sheets = []
+    centre_y, size = 0.14 + 0.05 * head.who.length, 0.30 + 0.015 * head.who.skull
+    w = float(head.at(head.row(centre_y))[0])
+    for side in (-1, 1):
+        # a runs away from the face: outwards and back.
+        back, up_tilt = np.array([0.62 * side, 0, -0.78]), 0.16
+        out = np.array([0.78 * side, 0, 0.62])
+        rim = 0.07 * np.clip(radius2, 0, 1.2) - 0.03
+        points = (
+            np.array([(w + 0.045) * side, centre_y, -0.26])
+            + (0.165 * a + up_tilt * -0.3 * b)[..., None] * back
+            + (size * b)[..., None] * np.array([0, 1.0, 0])
+            + rim[..., None] * out
+        )
+        if side < 0:  # columns run to the right of the picture
+            points = points[:, ::-1]
+        sheets.append(_sheet(points, view, light, texture if side > 0 else texture[:, ::-1].copy(), gloss=6, two_sided=True))
+    return sheets
+
+
+def _hair(
+    head: Head, hair: Hair, view: View, light: Light, rng: np.random.Generator, height: int, width: int
+) -> Sheet:
+    stretch = 1 + 0.03 * head.who.length
+    crown_rows = round(_HAIR_GRID[0] * (0.75 if hair.bottom < 1.3 else 0.5))
+    v = np.concatenate([np.linspace(0, float(head.row(0.0)), crown_rows), np.zeros(_HAIR_GRID[0] + 1 - crown_rows)])
+    y_low = np.linspace(0.0, hair.bottom * stretch, _HAIR_GRID[0] + 2 - crown_rows)[1:]
+    w, y = head.at(v)
+    ze, zf, zb = head.depths(v)
+    # Outwards from the outline: up over the crown, sideways at the temples.
+    dw, dy = np.gradient(w[:crown_rows]), np.gradient(y[:crown_rows])
+    norm = np.hypot(dw, dy)
+    up, aside = dw / norm, dy / norm
+    thick = hair.side + (hair.top - hair.side) * np.clip(up, 0, 1)
+    y[:crown_rows] -= up * thick
+    w[:crown_rows] += aside * thick
+    zf[:crown_rows] += aside * np.maximum(hair.top, 0.05)
+    zb[:crown_rows] -= aside * hair.top
+    ze[:crown_rows] -= 0.02
+    hang = np.clip(y_low / 1.2, 0, 1)
+    last = crown_rows - 1
+    y[crown_rows:] = y_low
+    w[crown_rows:] = w[last] + (0.05 if hair.bottom > 1.5 else -0.06) * np.sin(hang * np.pi / 2)
+    w[crown_rows:] += 0.10 * np.clip(y_low - 1.7, 0, 1)
+    ze[crown_rows:] = ze[last] - 0.16 * hang
+    zf[crown_rows:] = zf[last] + (0.30 - zf[last]) * np.clip(y_low / 0.5, 0, 1)
+    zb[crown_rows:] = zb[last] + (-0.95 - zb[last]) * np.clip(y_low / 0.9, 0, 1)
+    theta = np.radians(np.linspace(-Head.REACH, Head.REACH, _HAIR_GRID[1] + 1))[None]
+    cos = np.cos(theta)
+    front = np.maximum(cos, 0)
+    lumps = _field(rng, (9, 13), (len(y), theta.size)) * (0.12 if hair.style == "round" else 0.03 + 0.05 * hair.curl)
+    grow = 1 + lumps * np.clip(np.concatenate([aside * 0.7 + 0.3, np.ones(len(y) - crown_rows)]), 0, 1)[:, None]
+    z = np.where(cos > 0, ze[:, None] + (zf - ze)[:, None] * front**0.85, ze[:, None] + (ze - zb)[:, None] * cos)
+    points = np.stack([w[:, None] * np.sin(theta) * grow, np.repeat(y[:, None], theta.size, 1), z * grow], -1)
+
+    # Half the head's texture resolution across is enough: strands are narrow, and their tips are drawn by the label.
+    tall, wide = height, width
+    row_y = np.interp((np.arange(tall) + 0.5) / tall * _HAIR_GRID[0], np.arange(len(y)), y)[:, None]
+    angle = (2 * (np.arange(wide) + 0.5) / wide - 1) * Head.REACH
+    tips = _field(rng, (1, wide // 3), (1, wide))[0] + _field(rng, (1, wide // 11), (1, wide))[0]
+    waves = 1 if hair.curl < 0.35 else 2
+    edge = hair.low(angle, stretch) + hair.ragged * tips * np.where(np.abs(angle) > 60, 1.6, 1.0)
+    grain = _field(rng, (max(2, tall // (40 if waves == 1 else 9)), wide // 2), (tall, wide))
+    locks = _field(rng, (4 if waves == 1 else 22, wide // (14 if waves == 1 else 20)), (tall, wide))
+    shade = 0.92 + 0.17 * grain + 0.17 * locks
+    if hair.part is not None:
+        shade = shade * (1 - 0.45 * np.exp(-(((angle - hair.part) / 2.2) ** 2))[None] * (row_y < -1.15))
+    # Darker towards the ends that lie against neck and cheek.
+    shade = shade * (1 - 0.22 * np.clip(row_y - 0.2, 0, 1.4) / 1.4)
+    texture = np.empty((tall, wide, 4), np.uint8)
+    for c in range(3):
+        texture[..., c] = np.clip(hair.colour[c] * shade, 0, 255)
+    texture[..., 3] = np.where(row_y < edge[None], HAIR, CLEAR)
+    bright = sum(hair.colour) / 3
+    return _sheet(
+        points, view, light, texture, gloss=(16 + 0.22 * bright) * (1 - 0.6 * hair.curl), bias=0.01, strands=True, two_sided=True
+    )
+
+
+def _field(rng: np.random.Generator, cells: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Smooth noise in -1..1."""
+    seedling = Image.fromarray(rng.integers(0, 256, (max(cells[0], 1), max(cells[1], 1)), dtype=np.uint8))
+    grown = np.asarray(seedling.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float32)
+    return grown / np.float32(127.5) - 1
+
+
+def _glasses(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
+    power, half_w, half_h = {"round": (2.0, 0.255, 0.235), "square": (4.5, 0.275, 0.20), "wide": (3.0, 0.29, 0.175)}[
+        look.glasses or "round"
+    ]
+    texture = _plain(look.frame, UNLABELLED)
+    turn = np.linspace(0, 2 * np.pi, 33)
+    cos, sin = np.cos(turn), np.sin(turn)
+    ring = np.stack([np.sign(cos) * np.abs(cos) ** (2 / power), np.sign(sin) * np.abs(sin) ** (2 / power)], 1)
+
+    def place(xy: Array) -> Array:
+        # On a gently bent plane in front of the eyes.
+        return np.concatenate([xy, 1.09 - 0.26 * xy[..., :1] ** 2], -1)
+
+    def ribbon(a: Array, b: Array) -> Sheet:
+        return _sheet(np.stack([a, b]), view, light, texture, gloss=30, bias=0.03, two_sided=True)
+
+    sheets, corners = [], []
+    for index, side in ((RIGHT_EYE, -1.0), (LEFT_EYE, 1.0)):
+        centre = head.points[index].mean(0) * (1, 0) + (0.035 * side, 0.06)
+        rim = np.array([half_w, half_h])
+        sheets.append(ribbon(place(centre + ring * rim), place(centre + ring * (rim - 0.028))))
+        corners.append(centre + (half_w * side, -0.05))
+        start = place(np.array([corners[-1]]))[0]
+        ear = np.array([1.05 * side, -0.02, -0.15])
+        arm = start + (ear - start) * np.linspace(0, 1, 9)[:, None]
+        arm[:, 0] += 0.06 * side * np.sin(np.linspace(0, np.pi, 9))
+        sheets.append(ribbon(arm, arm + (0, 0.035, 0)))
+    inner = [head.points[index].mean(0)[0] + (0.035 - half_w) * side for index, side in ((RIGHT_EYE, -1), (LEFT_EYE, 1))]
+    bridge = np.stack([np.linspace(inner[0], inner[1], 7), 0.03 - 0.05 * np.sin(np.linspace(0, np.pi, 7))], 1)
+    sheets.append(ribbon(place(bridge), place(bridge + (0, 0.032))))
+    if look.tint > 0.01:
+        sheets += []
+    return sheets

@@ -1,0 +1,1 @@
+"""From teachers to a student: kd (KD-Loss)."""

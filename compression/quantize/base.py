@@ -1,0 +1,144 @@
+"""What every quantizer shares: its configuration is checked, the fp32 file stays as it is, the new file is written, checked and renamed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from pocketface.converters.formats.base import Exported, write_exported
+from pocketface.sdk.errors import BadInputError, ConfigError
+from pocketface.sdk.manifest import Format, Precision
+
+Calibration = NDArray[np.float32]
+
+
+class QuantizeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every quantizer's configuration.
+
+    Attributes:
+        keep_float: modules of the network (``"features.0"``, and all below it) that stay in float32, weights and arithmetic.
+    """
+
+    keep_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """One way to quantize the fp32 file of one format.
+
+    Attributes:
+        name: as registered, ``FORMAT.PRECISION``.
+        format, precision: what it reads, what it gives.
+        version: raised whenever the same configuration would give another file.
+        config_type: its configuration; all fields have defaults.
+        function: writes the quantized model: (source, path, calibration, config).
+        calibrated: whether it needs calibration images.
+    """
+
+    name: str
+    format: Format
+    precision: Precision
+    version: int
+    config_type: type[QuantizeConfig]
+    function: Callable[[Exported, Path, Calibration, Any], None]
+    calibrated: bool
+
+    def configure(self, values: Mapping[str, Any] | None = None) -> QuantizeConfig:
+        """Plain values, as a recipe has them, to this quantizer's configuration.
+
+        Raises:
+            ConfigError: an unknown key (the nearest valid one is named), a wrong type or a value out of range.
+        """
+        values = dict(values or {})
+        known = [field.name for field in msgspec.structs.fields(self.config_type)]
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                raise ConfigError(f"{self.name}: unknown key {key!r}{hint}", choices=known)
+        try:
+            return msgspec.convert(values, self.config_type)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{self.name}: {error}", next="Correct the recipe") from error
+
+    def __call__(
+        self,
+        source: Exported,
+        path: Path,
+        calibration: Calibration | None = None,
+        *,
+        config: QuantizeConfig | None = None,
+        force: bool = False,
+    ) -> Exported:
+        """Quantize.
+
+        Args:
+            source: the fp32 file.
+            path: the file to write. Its inputs and outputs are float32, as the source's.
+            calibration: (N, 3, S, S) float32, normalised; real inputs of the network. Ignored where weights alone are quantized.
+            config: default: the quantizer's defaults.
+            force: replace what is there.
+
+        Raises:
+            BadInputError: the source has another format or precision, or the calibration images do not fit it.
+            ConfigError: ``keep_float`` names modules that the file does not have.
+            ConversionError: the quantization library failed; its output is in ``<path>.log``.
+        """
+        if (source.format, source.precision) != (self.format, "fp32"):
+            raise BadInputError(
+                f"{source.path} is {source.format} {source.precision}", expected=f"{self.format} fp32 for {self.name}"
+            )
+        config = self.config_type() if config is None else config
+        if not isinstance(config, self.config_type):
+            raise BadInputError(
+                f"configuration {type(config).__name__} for {self.name}", expected=self.config_type.__name__
+            )
+        images = self._checked(calibration, source) if self.calibrated else np.zeros((0, 3, 1, 1), np.float32)
+        notes = {"method": self.name, "version": str(self.version), "config": msgspec.json.encode(config).decode()}
+        if self.calibrated:
+            notes["calibration_images"] = str(len(images))
+        wanted = replace(source, path=Path(path), precision=self.precision, quantization=notes)
+        return write_exported(
+            wanted,
+            lambda temporary: self.function(source, temporary, images, config),
+            doing=f"quantizing {source.path.name} with {self.name}",
+            hint="the recipe's keep_float can leave a layer in float",
+            force=force,
+        )
+
+    def _checked(self, calibration: Calibration | None, source: Exported) -> Calibration:
+        binding = source.inputs["image"]
+        side = binding.shape[1] if binding.layout == "NHWC" else binding.shape[2]
+        shape = () if calibration is None else calibration.shape
+        expected = f"(N, 3, {side}, {side}) float32, N at least 1"
+        if calibration is None or len(shape) != 4 or shape[0] < 1 or shape[1:] != (3, side, side):
+            raise BadInputError(f"{self.name}: calibration images of shape {shape}", expected=expected)
+        if calibration.dtype != np.float32 or not np.isfinite(calibration).all():
+            raise BadInputError(
+                f"{self.name}: calibration images of type {calibration.dtype}", expected=expected + ", all finite"
+            )
+        return calibration
+
+
+def under(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether a module path (or the name of one of its weights) is one of these modules or lies below one."""
+    return any(name == module or name.startswith(module + ".") for module in modules)
+
+
+def check_modules(wanted: tuple[str, ...], known: list[str], key: str) -> None:
+    """Refuse names that no module has.
+
+    Raises:
+        ConfigError: naming the first one and the nearest that exists.
+    """
+    for module in wanted:
+        if not any(under(name, (module,)) for name in known):
+            close = difflib.get_close_matches(module, known, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ConfigError(f"{key}: no module {module!r}{hint} has weights", choices=known)

@@ -1,0 +1,261 @@
+"""A recipe: everything that decides what a run does, as frozen, versioned data. YAML in, YAML out, unknown keys refused.
+
+Read it top down from `Recipe`, at the end.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pocketface.compression.augment.spec import AugmentSpec
+from pocketface.compression.losses.registry import LossSpec
+from pocketface.compression.models.registry import ModelSpec
+from pocketface.sdk.errors import ConfigError
+
+SCHEMA = 1
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common settings of every part of a recipe."""
+
+
+class DataSpec(Config, frozen=True, kw_only=True):
+    """Which faces.
+
+    Attributes:
+        name: what pages and manifests call the data.
+        format: a reader of ``benchmarks/data/registry.py``.
+        scheme: landmark scheme.
+        train, test: folders below ``--data``; the test folders are read only after every choice is made.
+        val_share: share of the training faces kept for validation, chosen by a hash of their photo's name.
+        limit: take only so many training faces (0: all); for trials.
+        backgrounds: synthetic pictures without faces among the negatives of the face score.
+    """
+
+    name: str
+    format: str = "300w"
+    scheme: str = "ibug68"
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    val_share: float = 0.1
+    limit: int = 0
+    backgrounds: int = 128
+
+
+class TrainSpec(Config, frozen=True, kw_only=True):
+    """How a network is trained.
+
+    Attributes:
+        epochs, batch_size: of faces; negatives come on top.
+        lr: peak learning rate of AdamW, after a linear warm-up of ``warmup`` epochs and before a cosine decay to 0.
+        weight_decay: AdamW's, not on biases and batch norm.
+        ema: decay of the exponential moving average of the weights; 0 turns it off.
+        views: size of the pool of views an image has; 0 draws a new one every epoch. A pool lets teachers be cached.
+        negatives: crops without a face per face in the batch, for the face score.
+        score_weight: weight of the face score's cross-entropy beside the landmark loss.
+        score_detached: train the score head alone on the landmark network's features, which then do not see its gradient.
+        precision, devices: handed to Lightning's Trainer.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup: float = 1.0
+    ema: float = 0.0
+    views: int = 0
+    negatives: float = 0.125
+    score_weight: float = 0.01
+    score_detached: bool = False
+    precision: str = "32-true"
+    devices: str = "auto"
+
+
+class NetworkSpec(Config, frozen=True, kw_only=True):
+    """One network of the recipe.
+
+    Attributes:
+        target: ``"hard"`` for the annotated landmarks, ``"soft"`` for those that the shape model smoothed.
+    """
+
+    model: ModelSpec
+    loss: LossSpec
+    train: TrainSpec
+    target: str = "hard"
+
+    def __post_init__(self) -> None:
+        if self.target not in ("hard", "soft"):
+            raise ConfigError(f"target {self.target!r}", choices=["hard", "soft"], next="Name one of these")
+
+
+class ExportSpec(Config, frozen=True, kw_only=True):
+    """Which variants to make: format -> precisions; the first variant is the reference of latency ratios."""
+
+    formats: dict[str, tuple[str, ...]]
+    calibration_faces: int = 128
+    golden_faces: int = 4
+
+
+class GateSpec(Config, frozen=True, kw_only=True):
+    """Bounds that a shipped variant must keep. They stand outside the training keys: changing one retrains nothing.
+
+    Attributes:
+        max_tensor_error: precision -> bound on normalised coordinates.
+        max_nme_increase: precision -> percentage points.
+        max_latency_ratio: precision -> bound on the median inference time over the reference variant's.
+        max_nme: bound on the student's own NME on the test set, in percent; 0 sets none.
+        allow_unverified: variants that may ship without having run here.
+    """
+
+    max_tensor_error: dict[str, float] = msgspec.field(default_factory=lambda: {"fp32": 1e-4, "fp16": 2e-3})
+    max_nme_increase: dict[str, float] = msgspec.field(default_factory=lambda: {"w8": 0.02, "w8a8": 0.60})
+    max_latency_ratio: dict[str, float] = {}
+    max_nme: float = 0.0
+    allow_unverified: tuple[str, ...] = ()
+
+
+class BenchSpec(Config, frozen=True, kw_only=True):
+    """How latency is measured."""
+
+    threads: tuple[int, ...] = (1, 2)
+    runs: int = 100
+    warmup: int = 10
+
+
+class Row(Config, frozen=True, kw_only=True):
+    """One row of the ablation: the student trained with another loss, by each of the seeds."""
+
+    name: str
+    loss: LossSpec
+    seeds: tuple[int, ...] = (0,)
+
+
+class AblationSpec(Config, frozen=True, kw_only=True):
+    """Students that differ in their loss alone, at one shared budget."""
+
+    model: ModelSpec
+    train: TrainSpec
+    rows: tuple[Row, ...]
+
+
+class Recipe(Config, frozen=True, kw_only=True):
+    """The whole run.
+
+    Attributes:
+        seed: of everything: split, initial weights, order, views.
+        soft_share: share of the shape model's eigenvectors that soft landmarks keep (KD paper, eqs 1-3).
+        teachers: ``tough`` and ``tolerant``, those that the student's loss needs.
+        weights_licence: what the data's terms mean for the weights; on the card and in the manifest.
+    """
+
+    schema: int = SCHEMA
+    name: str
+    seed: int = 0
+    data: DataSpec
+    augment: AugmentSpec = AugmentSpec()
+    soft_share: float = 0.9
+    teachers: dict[str, NetworkSpec] = {}
+    student: NetworkSpec
+    export: ExportSpec
+    gates: GateSpec = GateSpec()
+    bench: BenchSpec = BenchSpec()
+    ablation: AblationSpec | None = None
+    weights_licence: str
+
+
+def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file.
+        overrides: ``key.subkey=value`` settings from the command line; values are YAML.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        known = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise ConfigError(f"recipe {path}: no such file", choices=known or None, next="Give the path of a recipe") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"recipe {path}: {' '.join(str(error).split())}", next="Mend the YAML") from error
+    for override in overrides:
+        _set(raw, override)
+    return parse_recipe(raw, str(path))
+
+
+def parse_recipe(raw: Any, where: str = "recipe") -> Recipe:
+    """Plain dictionaries and lists -> Recipe, or a ConfigError that names the key and the nearest valid one."""
+    schema = raw.get("schema", SCHEMA) if isinstance(raw, dict) else None
+    if schema != SCHEMA:
+        raise ConfigError(f"{where}: schema {schema!r}", expected=str(SCHEMA), next="Update pocketface, or the recipe")
+    try:
+        return msgspec.convert(raw, Recipe)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}", next="Mend the recipe, or see compression/recipes/") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Recipe -> YAML that reads back as the same recipe."""
+    import yaml
+
+    return yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False, width=100, allow_unicode=True)
+
+
+def recipe_sha256(recipe: Recipe) -> str:
+    """Hash of a recipe's content, whatever its file's layout."""
+    return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
+
+
+def _set(raw: Any, override: str) -> None:
+    import yaml
+
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override!r}", expected="key.subkey=value", next="Write, e.g., --set student.train.epochs=5")
+    *parents, last = key.split(".")
+    node = raw
+    for part in parents:
+        if not isinstance(node, dict) or part not in node:
+            raise ConfigError(f"--set {key}: no {part!r}", choices=node if isinstance(node, dict) else None)
+        node = node[part]
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {key}: {parents[-1]!r} has no keys", next="Name a key of the recipe")
+    node[last] = yaml.safe_load(value)
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """msgspec's message, with the nearest valid key where a key was unknown."""
+    text = str(error)
+    unknown = re.search(r"unknown field `([^`]+)`", text)
+    if not unknown:
+        return text
+    keys = {field for struct in _structs(Recipe) for field in struct.__struct_fields__}
+    close = difflib.get_close_matches(unknown[1], sorted(keys), n=1)
+    return text + (f" (did you mean {close[0]!r}?)" if close else "")
+
+
+def _structs(root: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:
+    """A struct and every struct that its fields mention."""
+    found: set[type[msgspec.Struct]] = set()
+    stack: list[Any] = [msgspec.inspect.type_info(root)]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, msgspec.inspect.StructType):
+            if item.cls not in found:
+                found.add(item.cls)
+                stack.extend(field.type for field in item.fields)
+            continue
+        stack.extend(getattr(item, name) for name in ("item_type", "value_type") if hasattr(item, name))
+        stack.extend(getattr(item, "types", ()))
+    return found

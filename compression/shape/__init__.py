@@ -1,0 +1,1 @@
+"""Statistics of face shapes: asm (mean, eigenvectors, soft landmarks)."""

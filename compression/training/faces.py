@@ -1,0 +1,91 @@
+"""The faces of a run: read, split into training and validation, decoded into caches.
+
+The split is a hash of the photo's name, so that several faces of one photo stay together and adding data moves no face across.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pocketface.benchmarks.data.face import Face
+from pocketface.benchmarks.data.registry import DATASETS
+from pocketface.benchmarks.data.synthetic import render_background
+from pocketface.compression.cache import FaceCache
+from pocketface.compression.recipe import DataSpec
+from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.manifest import Scheme
+from pocketface.sdk.schemes.registry import load_scheme
+
+BACKGROUND_SIDE = 192
+
+
+@dataclass(frozen=True)
+class Split:
+    """Faces of one run; ``test`` is only for the end."""
+
+    scheme: Scheme
+    train: list[Face]
+    validation: list[Face]
+    test: list[Face]
+    licence: str
+
+
+def read_split(
+    spec: DataSpec, root: Path, *, skip_bad: bool = False, on_skip: Callable[[Exception], None] | None = None
+) -> Split:
+    """Read a data set and split it as the recipe says.
+
+    Raises:
+        AnnotationError, BadInputError: see the reader; also if a split would be empty.
+    """
+    scheme = load_scheme(spec.scheme)
+    reader = DATASETS[spec.format]
+    both = reader(root, folders=spec.train, scheme=scheme, skip_bad=skip_bad, on_skip=on_skip)
+    test = reader(root, folders=spec.test, scheme=scheme, skip_bad=skip_bad, on_skip=on_skip)
+    train, validation = split_by_photo(both, spec.val_share)
+    if spec.limit:
+        train, validation = thin(train, spec.limit), thin(validation, max(8, round(spec.limit * spec.val_share)))
+    if not train or not validation:
+        raise BadInputError(
+            f"{len(both)} training faces give {len(train)} for training and {len(validation)} for validation",
+            expected="at least one of each",
+            next="Give more faces or another data.val_share",
+        )
+    return Split(scheme, train, validation, test, reader.licence)
+
+
+def split_by_photo(faces: Sequence[Face], share: float) -> tuple[list[Face], list[Face]]:
+    """(training, validation): a photo goes to validation if the hash of its name, as a number in [0, 1), is below ``share``."""
+    train: list[Face] = []
+    validation: list[Face] = []
+    for face in faces:
+        photo = re.sub(r"_\d{1,2}$", "", face.name)  # AFW and HELEN number the faces of a photo: X_1, X_2
+        number = int.from_bytes(hashlib.sha256(photo.encode()).digest()[:8], "big") / 2**64
+        (validation if number < share else train).append(face)
+    return train, validation
+
+
+def thin(faces: Sequence[Face], count: int) -> list[Face]:
+    """About ``count`` faces, evenly spread over the list."""
+    if count >= len(faces):
+        return list(faces)
+    return [faces[int(i)] for i in np.linspace(0, len(faces) - 1, count).round()]
+
+
+def background_cache(count: int, *, seed: int, n_points: int) -> FaceCache:
+    """Synthetic pictures without faces, as a cache whose "boxes" are most of each picture; the points mean nothing."""
+    side = BACKGROUND_SIDE
+    images = np.stack([render_background(seed * 100_003 + i, side) for i in range(count)])
+    return FaceCache(
+        names=[f"background/{i}" for i in range(count)],
+        images=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        points=torch.zeros((count, n_points, 2)),
+        boxes=torch.tensor([[(side - 1) / 2, (side - 1) / 2, 0.7 * side]]).repeat(count, 1),
+    )

@@ -1,0 +1,244 @@
+"""What every export format shares: the request is checked, the network copied, the file written under a temporary name, checked and renamed.
+
+A format's own file says how to convert (`Exporter.convert`) and how the tensors are called in the result.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pocketface.converters.chatter import chatter_to
+from pocketface.converters.signature import check_signature, read_signature
+from pocketface.sdk.errors import BadInputError, PocketfaceError
+from pocketface.sdk.files import os_problem
+from pocketface.sdk.manifest import Binding, Format, Precision
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+log = logging.getLogger(__name__)
+
+INPUT = "image"
+OUTPUTS = ("points", "score")
+
+
+class ConversionError(PocketfaceError):
+    """A converter gave up, or gave a file that does not hold what it should. The cause is chained; the log has the rest."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One file (or folder) that a network was converted to.
+
+    Attributes:
+        path: where it is; a folder for ``.mlpackage``.
+        format, precision: as in the manifest.
+        inputs, outputs: contract name -> where to find the tensor in the file.
+        quantization: how it was quantized, as the manifest keeps it; empty for plain exports.
+    """
+
+    path: Path
+    format: Format
+    precision: Precision
+    inputs: Mapping[str, Binding]
+    outputs: Mapping[str, Binding]
+    quantization: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, sorted; one, unless the format is a folder."""
+        if self.path.is_dir():
+            return tuple(sorted(path for path in self.path.rglob("*") if path.is_file()))
+        return (self.path,)
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.files)
+
+
+class Exporter:
+    """Converts a network to one format. Subclasses set the class attributes and implement ``convert``."""
+
+    format: ClassVar[Format]
+    suffix: ClassVar[str]
+    precisions: ClassVar[tuple[Precision, ...]]
+    layout: ClassVar[str] = "NCHW"
+
+    def convert(
+        self, net: nn.Module, precision: Precision, path: Path, example: torch.Tensor, fp32: Exported | None
+    ) -> None:
+        """Write the converted network to ``path``, which does not exist yet.
+
+        Args:
+            net: in evaluation mode, float32, on the CPU, contiguous; the exporter's own copy.
+            precision: one of ``precisions``.
+            path: a temporary name with the format's suffix.
+            example: (1, 3, S, S) float32.
+            fp32: the same network's fp32 file of this format, if the caller has it already.
+        """
+        raise NotImplementedError
+
+    def export(
+        self,
+        net: nn.Module,
+        *,
+        precision: str,
+        path: str | os.PathLike[str],
+        input_size: int,
+        fp32: Exported | None = None,
+        force: bool = False,
+    ) -> Exported:
+        """Convert a landmark network: batch 1, static shapes, float32 inputs and outputs at any precision.
+
+        What the converter prints goes to ``<path>.log`` beside the file.
+
+        Args:
+            net: in evaluation mode; (1, 3, S, S) -> points (1, n, 2), score (1,). It is copied, not changed.
+            precision: one of ``precisions``.
+            path: the file (folder for Core ML) to write.
+            input_size: S, in pixels.
+            fp32: this network's fp32 file of this format, which saves converting it once more for fp16.
+            force: replace what is there.
+
+        Raises:
+            BadInputError: the network is in training mode or has other outputs, a precision that the format does not have, or the file
+                exists.
+            ConversionError: the converter failed, or its result has other tensors than asked for.
+        """
+        path = Path(path)
+        kind = self._checked_precision(precision)
+        if path.suffix != self.suffix:
+            raise BadInputError(f"{path}: suffix {path.suffix!r}", expected=self.suffix)
+        if fp32 is not None and (fp32.format, fp32.precision) != (self.format, "fp32"):
+            raise BadInputError(f"{fp32.path} is {fp32.format} {fp32.precision}", expected=f"{self.format} fp32")
+        own, example, points = _prepared(net, input_size)
+        inputs, outputs = self.bindings(input_size, points)
+        wanted = Exported(path, self.format, kind, inputs, outputs)
+        return write_exported(
+            wanted,
+            lambda temporary: self.convert(own, kind, temporary, example, fp32),
+            doing=f"converting {type(net).__name__} to {self.format} {precision}",
+            hint=f"the network may use an operation that {self.format} lacks",
+            force=force,
+        )
+
+    def bindings(self, input_size: int, points: int) -> tuple[dict[str, Binding], dict[str, Binding]]:
+        """Input and output bindings of a network with this input size and number of landmarks."""
+        shape = (1, 3, input_size, input_size) if self.layout == "NCHW" else (1, input_size, input_size, 3)
+        inputs = {INPUT: Binding(tensor=INPUT, shape=shape, layout="NCHW" if self.layout == "NCHW" else "NHWC")}
+        outputs = {
+            "points": Binding(tensor="points", shape=(1, points, 2)),
+            "score": Binding(tensor="score", shape=(1,)),
+        }
+        return inputs, outputs
+
+    def _checked_precision(self, precision: str) -> Precision:
+        for known in self.precisions:
+            if known == precision:
+                return known
+        raise BadInputError(
+            f"{self.format} export in {precision!r}",
+            choices=self.precisions,
+            next="Integer precisions come from compression/quantize, out of the fp32 file",
+        )
+
+
+def write_exported(
+    wanted: Exported, write: Callable[[Path], None], *, doing: str, hint: str, force: bool = False
+) -> Exported:
+    """Let a converter write a file under a temporary name, check its tensors against the bindings, and rename it.
+
+    What is printed meanwhile goes to ``<path>.log``.
+
+    Args:
+        wanted: what should be at ``wanted.path`` in the end.
+        write: writes the file (or folder) of the name it is given.
+        doing: for errors, e.g. ``"converting LandmarkNet to onnx fp32"``.
+        hint: for errors, what to look at.
+        force: replace what is there.
+
+    Returns:
+        ``wanted``.
+
+    Raises:
+        BadInputError: the file exists already.
+        ConversionError: ``write`` failed, or the file has other tensors than its bindings.
+        EnvironmentProblemError: the disk is full or not writable.
+    """
+    path = wanted.path
+    if not force and path.exists():
+        raise BadInputError(f"{path} exists already", next="Choose another name or pass force=True")
+    chatter = path.with_name(path.name + ".log")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with chatter_to(chatter):
+                write(temporary)
+        except (OSError, PocketfaceError):
+            raise
+        except Exception as error:  # whatever a converter may raise; it is chained
+            raise ConversionError(
+                f"{path.name}: {doing} failed ({type(error).__name__}: {_first_line(error)})",
+                next=f"See {chatter} and the cause; {hint}",
+            ) from error
+        with chatter_to(chatter):
+            found = read_signature(wanted.format, temporary)
+        problems = check_signature(found, wanted.inputs, wanted.outputs)
+        if problems:
+            raise ConversionError(f"{path.name}: {'; '.join(problems)}", next=f"See {chatter}")
+        _replace(temporary, path)
+    except OSError as error:
+        raise os_problem(error, path) from error
+    finally:
+        _remove(temporary)
+    log.info("%s: %d bytes", path.name, wanted.total_bytes)
+    return wanted
+
+
+def _prepared(net: nn.Module, input_size: int) -> tuple[nn.Module, torch.Tensor, int]:
+    """A float32 CPU copy of the network, an example input, and the number of landmarks; checks the network's outputs."""
+    import torch
+
+    if input_size < 1:
+        raise BadInputError(f"input size {input_size}", expected="1 pixel or more")
+    if any(module.training for module in net.modules()):
+        raise BadInputError(
+            f"{type(net).__name__} is in training mode", expected="evaluation mode", next="Call net.eval() first"
+        )
+    own = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
+    example = torch.zeros(1, 3, input_size, input_size)
+    with torch.no_grad():
+        outputs = own(example)
+    shapes = [tuple(value.shape) for value in outputs] if isinstance(outputs, tuple) else []
+    if len(shapes) != 2 or len(shapes[0]) != 3 or (shapes[0][0], shapes[0][2]) != (1, 2) or shapes[1] != (1,):
+        got = shapes or type(outputs).__name__
+        raise BadInputError(f"{type(net).__name__} gives {got}", expected="a tuple of points (1, n, 2) and score (1,)")
+    return own, example, shapes[0][1]
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else "no message"
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    os.replace(temporary, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""ONNX, through torch.onnx's graph exporter. One file, no external data, nothing in it that tells of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import torch
+
+from pocketface.converters.formats.base import INPUT, OUTPUTS, Exported, Exporter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OPSET = 18
+"""torch's exporter writes this one natively; onnxruntime 1.14 and later run it."""
+
+
+class OnnxExporter(Exporter):
+    """fp32; fp16, where weights and arithmetic are half precision and a cast stands at each border."""
+
+    format = "onnx"
+    suffix = ".onnx"
+    precisions = ("fp32", "fp16")
+
+    def convert(
+        self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None
+    ) -> None:
+        model = _exported(net, example) if fp32 is None else onnx.load(fp32.path)
+        if precision == "fp16":
+            model = _half(model)
+        strip(model)
+        onnx.checker.check_model(model, full_check=True)
+        # The model is in memory and below protobuf's 2 GB, so this writes no external data.
+        onnx.save_model(model, path, save_as_external_data=False)
+
+
+def _exported(net: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        net,
+        (example,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=list(OUTPUTS),
+        external_data=False,
+        optimize=True,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    return program.model_proto
+
+
+def _half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Half precision inside, float32 at the border."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(model, keep_io_types=True)
+    sort_nodes(half.graph)  # the casts at the border were appended at the end
+    return half
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put nodes behind those they read from, as ONNX asks; otherwise keep their order."""
+    produced = {name for node in graph.node for name in node.output}
+    ready, waiting, ordered = {""}, list(graph.node), []
+    while waiting:
+        later = []
+        for node in waiting:
+            if all(name in ready or name not in produced for name in node.input):
+                ordered.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            raise ValueError(f"the graph has a cycle through {later[0].name}")
+        waiting = later
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Drop what only debuggers read: shapes of intermediate tensors, and notes that quote the exporting machine's source paths."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    del model.graph.value_info[:]
+    _without_notes(model.graph)
+
+
+def _without_notes(graph: onnx.GraphProto) -> None:
+    parts: list[Any] = [graph, *graph.node, *graph.initializer, *graph.input, *graph.output]
+    for part in parts:
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _without_notes(attribute.g)
+
+
+EXPORTER = OnnxExporter()

@@ -1,0 +1,16 @@
+"""Every export format, by name. To add one: write its file, add its line. Listing imports nothing."""
+
+from __future__ import annotations
+
+from pocketface.sdk.registry import Registry
+
+EXPORTERS = Registry(
+    "exporter",
+    extra="compress",
+    extras={"coreml": "coreml"},
+    table={
+        "onnx": "pocketface.converters.formats.onnx:EXPORTER",
+        "tflite": "pocketface.converters.formats.tflite:EXPORTER",
+        "coreml": "pocketface.converters.formats.coreml:EXPORTER",
+    },
+)

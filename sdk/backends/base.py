@@ -1,0 +1,125 @@
+"""What every runtime backend does, and the conversions at a file's border that they share.
+
+contract tensor (float32, NCHW) --to_file--> the file's layout and type --run--> --from_file--> contract tensor
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketface.sdk.errors import BadInputError, BundleError
+from pocketface.sdk.files import os_problem
+from pocketface.sdk.manifest import Binding, Variant
+
+Tensors = dict[str, NDArray[np.float32]]
+
+
+class Backend(Protocol):
+    """Runs one variant.
+
+    Constructed as ``Backend(path, variant, threads=1)`` with the path of the variant's file or folder, which it must
+    not need any more once it is constructed: a zipped bundle's temporary folder is gone by then.
+    """
+
+    executor: str
+    """Runtime and version, e.g. ``"onnxruntime 1.31.1"``."""
+
+    def __init__(self, path: Path, variant: Variant, *, threads: int = 1) -> None: ...
+
+    @classmethod
+    def available(cls) -> bool:
+        """Whether the runtime is installed here. Must not import it."""
+        ...
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        """Contract input name -> float32 NCHW, to contract output name -> float32."""
+        ...
+
+
+def to_file(value: NDArray[np.float32], name: str, binding: Binding) -> NDArray[Any]:
+    """A contract tensor as the file wants it: layout, then quantization or type.
+
+    Quantizing rounds half to even, as ONNX's QuantizeLinear does, and saturates.
+
+    Raises:
+        BadInputError: the shape is not the file's.
+    """
+    if binding.layout == "NHWC" and value.ndim == 4:
+        value = value.transpose(0, 2, 3, 1)
+    if value.shape != binding.shape:
+        raise BadInputError(
+            f"input {name!r} has shape {value.shape} (layout {binding.layout or 'as it is'})",
+            expected=str(binding.shape),
+        )
+    if binding.scale is not None:
+        limits = np.iinfo(binding.dtype)
+        quantized = np.rint(value / np.float32(binding.scale)) + (binding.zero_point or 0)
+        return np.ascontiguousarray(quantized.clip(limits.min, limits.max).astype(binding.dtype))
+    return np.ascontiguousarray(value, binding.dtype)
+
+
+def feed(inputs: Mapping[str, NDArray[np.float32]], variant: Variant) -> dict[str, NDArray[Any]]:
+    """Contract inputs -> the file's own tensor names and types.
+
+    Raises:
+        BadInputError: an input is missing or has the wrong shape.
+    """
+    for name in variant.inputs:
+        if name not in inputs:
+            raise BadInputError(f"input {name!r} is missing", choices=sorted(variant.inputs), next="Give every input")
+    return {binding.tensor: to_file(inputs[name], name, binding) for name, binding in variant.inputs.items()}
+
+
+def from_file(value: NDArray[Any], name: str, binding: Binding) -> NDArray[np.float32]:
+    """What the file gave, as a contract tensor.
+
+    Raises:
+        BundleError: the shape is not what the manifest says.
+    """
+    if value.shape != binding.shape:
+        raise BundleError(
+            f"output {name!r} has shape {value.shape}", expected=str(binding.shape), next="Build the bundle again"
+        )
+    result = value.astype(np.float32)
+    if binding.scale is not None:
+        result = (result - np.float32(binding.zero_point or 0)) * np.float32(binding.scale)
+    if binding.layout == "NHWC" and result.ndim == 4:
+        result = result.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(result)
+
+
+def read_model(path: Path, variant: Variant) -> bytes:
+    """The bytes of a single-file model, checked once more, so that what was hashed is what the runtime gets.
+
+    Raises:
+        BundleError: the file changed since the bundle was opened.
+        EnvironmentProblemError: it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise os_problem(error, path, "read") from error
+    if len(variant.files) == 1 and hashlib.sha256(data).hexdigest() != variant.files[0].sha256:
+        raise BundleError(f"{path} is not the file the manifest describes", next="Fetch or build the bundle again")
+    return data
+
+
+def checked_names(bindings: Mapping[str, Binding], names: set[str], kind: str, path: Path) -> None:
+    """Refuse bindings to tensors that the file does not have.
+
+    Raises:
+        BundleError: naming the first such tensor and those there are.
+    """
+    for contract, binding in bindings.items():
+        if binding.tensor not in names:
+            raise BundleError(
+                f"{path.name} has no {kind} {binding.tensor!r} (for {contract!r})",
+                choices=sorted(names),
+                next="Build the bundle again",
+            )

@@ -1,0 +1,87 @@
+"""TFLite through LiteRT (``ai_edge_litert``), or its predecessor ``tflite_runtime`` where only that is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketface.sdk.backends.base import Tensors, checked_names, feed, from_file, read_model
+from pocketface.sdk.errors import BundleError, MissingExtraError
+from pocketface.sdk.manifest import Variant
+
+# package of the interpreter -> (its distribution, the runtime's own name)
+_RUNTIMES = {"ai_edge_litert": ("ai-edge-litert", "LiteRT"), "tflite_runtime": ("tflite-runtime", "TFLite")}
+
+
+class TfliteBackend:
+    """One variant in an interpreter, with XNNPACK, as it is by default.
+
+    Tensors are found by their names in the file's signature; in a file without one, by the tensors' own names.
+    """
+
+    def __init__(self, path: Path, variant: Variant, *, threads: int = 1) -> None:
+        package = next((name for name in _RUNTIMES if find_spec(name) is not None), None)
+        if package is None:
+            raise MissingExtraError("running TFLite", "tflite")
+        module = importlib.import_module(f"{package}.interpreter")
+        distribution, runtime = _RUNTIMES[package]
+        self.executor = runtime
+        with contextlib.suppress(PackageNotFoundError):
+            self.executor = f"{runtime} {version(distribution)}"
+        self._variant, self._path = variant, path
+        data = read_model(path, variant)  # from memory: these bytes are the ones that were hashed
+        try:
+            self._interpreter = module.Interpreter(model_content=data, num_threads=threads)
+            self._interpreter.allocate_tensors()
+            signatures = self._interpreter.get_signature_list()
+        except (RuntimeError, ValueError) as error:
+            raise _refused(path, error) from error
+        self._runner: Any = None
+        names = {binding.tensor for binding in variant.inputs.values()}
+        for key, signature in signatures.items():
+            if names == set(signature["inputs"]):
+                self._runner = self._interpreter.get_signature_runner(key)
+                checked_names(variant.outputs, set(signature["outputs"]), "output", path)
+                return
+        self._inputs = {item["name"]: item["index"] for item in self._interpreter.get_input_details()}
+        self._outputs = {item["name"]: item["index"] for item in self._interpreter.get_output_details()}
+        checked_names(variant.inputs, set(self._inputs), "input", path)
+        checked_names(variant.outputs, set(self._outputs), "output", path)
+
+    @classmethod
+    def available(cls) -> bool:
+        return any(find_spec(name) is not None for name in _RUNTIMES)
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+        tensors = feed(inputs, self._variant)
+        bindings = self._variant.outputs
+        try:
+            if self._runner is not None:
+                found = self._runner(**tensors)
+                values = {name: np.asarray(found[binding.tensor]) for name, binding in bindings.items()}
+            else:
+                for name, value in tensors.items():
+                    self._interpreter.set_tensor(self._inputs[name], value)
+                self._interpreter.invoke()
+                values = {
+                    name: self._interpreter.get_tensor(self._outputs[binding.tensor])
+                    for name, binding in bindings.items()
+                }
+        except (RuntimeError, ValueError) as error:
+            raise _refused(self._path, error) from error
+        return {name: from_file(value, name, bindings[name]) for name, value in values.items()}
+
+
+def _refused(path: Path, error: Exception) -> BundleError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return BundleError(
+        f"{path.name}: the runtime refuses it ({first})", next="Use another variant, or build the bundle again"
+    )

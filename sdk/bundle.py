@@ -1,0 +1,247 @@
+"""Open a bundle: a folder or one ``.pface`` file. Everything is checked before any byte of it reaches a runtime.
+
+path --unpack if zipped--> manifest.json --schema, contract--> every listed file: plain, size, SHA-256 --> Bundle
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketface.sdk import contract, manifest
+from pocketface.sdk.archive import MAX_MANIFEST_BYTES, unpack
+from pocketface.sdk.backends.external_data import refuse_external_data
+from pocketface.sdk.errors import BundleError
+from pocketface.sdk.files import os_problem
+from pocketface.sdk.manifest import FileEntry, Manifest, Variant
+
+MAX_GOLDEN_BYTES = 256 * 2**20
+"""Of one golden case, unpacked."""
+
+_AGAIN = "Fetch or build the bundle again"
+
+
+class Bundle:
+    """An opened, checked bundle. Use it in a ``with`` block, or call ``close``: a zipped one lives in a temporary
+    folder.
+
+    Attributes:
+        manifest: its contract.
+        root: the folder that holds its files.
+    """
+
+    def __init__(
+        self, manifest: Manifest, root: Path, temporary: tempfile.TemporaryDirectory[str] | None = None
+    ) -> None:
+        self.manifest, self.root, self._temporary = manifest, root, temporary
+
+    def path(self, entry: FileEntry) -> Path:
+        """Where a file of the bundle lies."""
+        return self.root / entry.path
+
+    def variant_path(self, variant: Variant) -> Path:
+        """Where a variant lies: its file, or its folder (an ``.mlpackage``)."""
+        return self.root.joinpath(*variant.files[0].path.split("/")[:2])
+
+    def golden(self) -> list[dict[str, NDArray[Any]]]:
+        """The golden cases, in the manifest's order.
+
+        Returns:
+            One dict a case: ``image`` (H, W, 3) uint8, ``box`` (4,) float64, and for stage k ``stepK.input.NAME``,
+            ``stepK.output.NAME`` (float32, shapes of the contract), ``stepK.decoded.points``, ``stepK.decoded.score``.
+
+        Raises:
+            BundleError: a case is no npz file, too large, needs pickle, or lacks an array.
+        """
+        return [self._golden_case(entry) for entry in self.manifest.golden]
+
+    def _golden_case(self, entry: FileEntry) -> dict[str, NDArray[Any]]:
+        data = _read(self.root, entry)
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+            if size > MAX_GOLDEN_BYTES:
+                raise BundleError(
+                    f"{entry.path} unpacks to {size} bytes", expected=f"at most {MAX_GOLDEN_BYTES}", next=_AGAIN
+                )
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                case = {name: arrays[name] for name in arrays.files}
+        except (ValueError, OSError, EOFError, KeyError, MemoryError, SyntaxError, zipfile.BadZipFile) as error:
+            raise BundleError(f"{entry.path} is no readable golden case ({error})", next=_AGAIN) from error
+        for name, (shape, dtype) in self._golden_arrays().items():
+            value = case.get(name)
+            found = None if value is None else f"{value.dtype} {value.shape}"
+            if (
+                value is None
+                or value.dtype != dtype
+                or len(value.shape) != len(shape)
+                or any(want not in (None, got) for want, got in zip(shape, value.shape, strict=True))
+            ):
+                expected = f"{np.dtype(dtype)} {tuple('any' if n is None else n for n in shape)}"
+                raise BundleError(
+                    f"{entry.path}: array {name!r} is {found or 'missing'}", expected=expected, next=_AGAIN
+                )
+        return case
+
+    def _golden_arrays(self) -> dict[str, tuple[tuple[int | None, ...], Any]]:
+        wanted: dict[str, tuple[tuple[int | None, ...], Any]] = {
+            "image": ((None, None, 3), np.uint8),
+            "box": ((4,), np.float64),
+        }
+        for number, stage in enumerate(self.manifest.stages):
+            for kind, specs in (("input", stage.inputs), ("output", stage.outputs)):
+                wanted |= {f"step{number}.{kind}.{spec.name}": (spec.shape, np.float32) for spec in specs}
+            wanted[f"step{number}.decoded.points"] = ((stage.scheme.points, 2), np.float32)
+            wanted[f"step{number}.decoded.score"] = ((), np.float32)
+        return wanted
+
+    def close(self) -> None:
+        """Remove the temporary folder of a zipped bundle; a folder stays as it is."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def __enter__(self) -> Bundle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Open and check a bundle.
+
+    Args:
+        path: its folder, or its ``.pface`` file.
+
+    Raises:
+        BundleError: there is none; its schema is unknown; its manifest contradicts itself; a file is missing, altered,
+            a link, not listed, or would leave the folder; an ONNX file refers to other files.
+        EnvironmentProblemError: it cannot be read, or the disk is too full to unpack it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Bundle(_checked(path), path)
+    if not path.exists():
+        raise BundleError(f"{path}: no such bundle", expected="a bundle folder or a .pface file", next="Check the path")
+    temporary = _temporary_folder()
+    try:
+        unpack(path, Path(temporary.name))
+        return Bundle(_checked(Path(temporary.name)), Path(temporary.name), temporary)
+    except BaseException:
+        temporary.cleanup()
+        raise
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="pocketface-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise os_problem(error, tempfile.gettempdir(), "unpack") from error
+
+
+def _checked(root: Path) -> Manifest:
+    if not (root / "manifest.json").is_file():
+        inner = root / "bundle" / "manifest.json"
+        hint = f"Did you mean {inner.parent}?" if inner.is_file() else "Name the folder that holds it"
+        raise BundleError(f"{root} holds no manifest.json, so it is no bundle", next=hint)
+    with _opened(root, "manifest.json") as descriptor:
+        data = _read_all(descriptor, MAX_MANIFEST_BYTES)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError("manifest.json is too large", expected=f"at most {MAX_MANIFEST_BYTES} bytes", next=_AGAIN)
+    contents = manifest.decode(data)
+    contract.check_manifest(contents)
+    _refuse_unlisted(root, {entry.path for entry in contract.files(contents)})
+    onnx = {
+        file.path
+        for stage in contents.stages
+        for item in stage.variants
+        if item.format == "onnx"
+        for file in item.files
+    }
+    for entry in contract.files(contents):
+        content = _read(root, entry)
+        if entry.path in onnx:
+            refuse_external_data(content, entry.path)
+    return contents
+
+
+def _refuse_unlisted(root: Path, listed: set[str]) -> None:
+    """A file that the manifest does not list could be picked up by a runtime that opens a folder."""
+    for top in ("models", "golden"):
+        for folder, folders, names in os.walk(root / top):
+            for name in (*folders, *names):
+                full = Path(folder) / name
+                path = full.relative_to(root).as_posix()
+                if full.is_symlink():
+                    raise _link(path)
+                if name in names and path not in listed:
+                    raise BundleError(
+                        f"{path} is not listed in manifest.json", next="Delete it, or build the bundle again"
+                    )
+
+
+def _read(root: Path, entry: FileEntry) -> bytes:
+    """The bytes of a listed file.
+
+    Raises:
+        BundleError: missing, a link, no plain file, or of another size or hash than listed.
+    """
+    with _opened(root, entry.path) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size != entry.bytes:
+            raise BundleError(f"{entry.path} has {size} bytes", expected=f"{entry.bytes}", next=_AGAIN)
+        data = _read_all(descriptor, entry.bytes)
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.sha256:
+        raise BundleError(f"{entry.path} has SHA-256 {found[:16]}…", expected=f"{entry.sha256[:16]}…", next=_AGAIN)
+    return data
+
+
+@contextlib.contextmanager
+def _opened(root: Path, path: str) -> Iterator[int]:
+    """A descriptor of a plain file; links are refused in every part of the path below the root."""
+    full = root
+    for part in path.split("/"):
+        full = full / part
+        if full.is_symlink():
+            raise _link(path)
+    # Not blocking: a pipe would otherwise be waited for before it can be refused.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(full, flags)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(f"{path} is missing", expected="the file that manifest.json lists", next=_AGAIN) from error
+    except OSError as error:
+        raise os_problem(error, full, "read") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BundleError(f"{path} is no plain file", next=_AGAIN)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int, limit: int) -> bytes:
+    """At most ``limit`` + 1 bytes, so that a file that grew is noticed and never fills the memory."""
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read(limit + 1)
+
+
+def _link(path: str) -> BundleError:
+    return BundleError(
+        f"{path} is a link", expected="plain files", next="Do not trust this bundle; fetch or build it again"
+    )

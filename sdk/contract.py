@@ -1,0 +1,171 @@
+"""What a manifest must hold beyond its types: names that exist, shapes that agree, paths that stay inside."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+
+from pocketface.sdk.errors import BundleError, ConfigError
+from pocketface.sdk.manifest import Binding, FileEntry, Manifest, Stage, TensorSpec, Variant
+from pocketface.sdk.schemes import check_scheme
+
+SINGLE_FILE = ("onnx", "tflite", "executorch")
+"""Formats whose variants are exactly one file; the others are folders."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Refuse a manifest that contradicts itself.
+
+    Raises:
+        BundleError: naming the first contradiction.
+    """
+    if not manifest.stages:
+        raise _wrong("no stages", "at least one")
+    if not manifest.golden:
+        raise _wrong("no golden cases", "at least one, or nothing proves that a variant still gives what was trained")
+    _check_files(manifest)
+    _unique("stage", [stage.name for stage in manifest.stages])
+    ids = [variant.id for stage in manifest.stages for variant in stage.variants]
+    _unique("variant", ids)
+    if manifest.default not in ids:
+        raise BundleError(f"manifest.json: default variant {manifest.default!r} does not exist", choices=ids)
+    for stage in manifest.stages:
+        _check_stage(stage)
+
+
+def files(manifest: Manifest) -> Iterator[FileEntry]:
+    """Every file that the manifest lists."""
+    for stage in manifest.stages:
+        for variant in stage.variants:
+            yield from variant.files
+    yield from manifest.golden
+    yield manifest.card
+
+
+def check_path(path: str) -> None:
+    """Refuse a path that is not plainly inside the bundle, on any system.
+
+    Raises:
+        BundleError: absolute, with ``..``, a backslash, a colon, a control character, or a part some system changes.
+    """
+    parts = path.split("/")
+    bad = (
+        len(path) > 240
+        or any(part in ("", ".", "..") or part.endswith((".", " ")) for part in parts)
+        or any(character in '\\:*?"<>|' or not character.isprintable() for character in path)
+    )
+    if bad:
+        raise BundleError(
+            f"path {path[:240]!r} is not allowed in a bundle",
+            expected="a plain relative path with forward slashes, below the bundle's folder",
+            next="Do not trust this bundle; fetch or build it again",
+        )
+
+
+def path_key(path: str) -> str:
+    """Two paths with the same key are the same file on some system."""
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def _check_files(manifest: Manifest) -> None:
+    for entry in files(manifest):
+        check_path(entry.path)
+        if entry.bytes < 0 or not _SHA256.fullmatch(entry.sha256):
+            raise _wrong(
+                f"{entry.path} has size {entry.bytes} and hash {entry.sha256!r}", "a size and a SHA-256 in hex"
+            )
+    _unique("file", [path_key(entry.path) for entry in files(manifest)])
+    for entry in manifest.golden:
+        if not re.fullmatch(r"golden/[^/]+\.npz", entry.path):
+            raise _wrong(f"golden case {entry.path!r}", "golden/NAME.npz")
+    if "/" in manifest.card.path or manifest.card.path == "manifest.json":
+        raise _wrong(f"card {manifest.card.path!r}", "card.md beside the manifest")
+
+
+def _check_stage(stage: Stage) -> None:
+    where, size = f"stage {stage.name!r}", stage.preprocess.size
+    if not 1 <= size <= 4096:
+        raise _wrong(f"{where} has input size {size}", "1 to 4096")
+    values = (*stage.preprocess.mean, *stage.preprocess.std, stage.preprocess.box_scale)
+    if not all(math.isfinite(value) for value in values) or not all(s > 0 for s in (*values[3:],)):
+        raise _wrong(f"{where} has preprocessing {values}", "finite means, and deviations and a scale above 0")
+    _unique(f"{where} tensor", [spec.name for spec in (*stage.inputs, *stage.outputs)])
+    image = {spec.name: spec.shape for spec in stage.inputs}.get("image")
+    if image != (1, 3, size, size):
+        raise _wrong(f"{where} has input 'image' of shape {image}", f"(1, 3, {size}, {size})")
+    try:
+        check_scheme(stage.scheme)
+    except ConfigError as error:
+        raise BundleError(f"manifest.json: {error.what}", expected=error.expected) from error
+    shapes = {"normalised_points": (1, stage.scheme.points, 2), "face_logit": (1,)}
+    for spec in stage.outputs:
+        if spec.shape != shapes[spec.decode]:
+            raise _wrong(f"{where}, output {spec.name!r} has shape {spec.shape}", str(shapes[spec.decode]))
+    decodes = sorted(spec.decode for spec in stage.outputs)
+    if decodes != sorted(shapes):
+        raise _wrong(f"{where} decodes to {', '.join(decodes) or 'nothing'}", ", ".join(sorted(shapes)) + ", once each")
+    for variant in stage.variants:
+        _check_variant(variant, stage)
+
+
+def _check_variant(variant: Variant, stage: Stage) -> None:
+    where = f"variant {variant.id!r}"
+    if not _ID.fullmatch(variant.id):
+        raise _wrong(where, "an id of letters, digits and . _ + -")
+    if not variant.files or (variant.format in SINGLE_FILE and len(variant.files) != 1):
+        expected = "one file" if variant.format in SINGLE_FILE else "at least one file"
+        raise _wrong(f"{where} lists {len(variant.files)} files", expected)
+    tops = {"/".join(entry.path.split("/")[:2]) for entry in variant.files}
+    single = variant.format in SINGLE_FILE
+    if len(tops) != 1 or any(
+        not entry.path.startswith("models/") or (entry.path.count("/") == 1) != single for entry in variant.files
+    ):
+        expected = "models/FILE" if single else "files below one folder models/NAME"
+        raise _wrong(f"{where} lists {', '.join(entry.path for entry in variant.files[:3])}", expected)
+    if variant.status == "passed" and variant.parity is None:
+        raise _wrong(f"{where} has passed without a comparison", "its parity, or the status 'unverified'")
+    if variant.status != "passed" and not variant.reason:
+        raise _wrong(f"{where} is {variant.status} without a reason", "the reason")
+    _check_bindings(where, variant.inputs, stage.inputs)
+    _check_bindings(where, variant.outputs, stage.outputs)
+
+
+def _check_bindings(where: str, bindings: dict[str, Binding], specs: tuple[TensorSpec, ...]) -> None:
+    if set(bindings) != {spec.name for spec in specs}:
+        names = ", ".join(spec.name for spec in specs)
+        raise _wrong(f"{where} binds {', '.join(bindings) or 'nothing'}", names)
+    for spec in specs:
+        binding, shape = bindings[spec.name], spec.shape
+        if binding.layout == "NHWC" and len(shape) == 4:
+            shape = (shape[0], shape[2], shape[3], shape[1])
+        if binding.shape != shape:
+            raise _wrong(f"{where}, tensor {spec.name!r} has shape {binding.shape}", str(shape))
+        whole = binding.dtype in ("int8", "uint8")
+        if whole != (binding.scale is not None) or (binding.scale is None and binding.zero_point is not None):
+            raise _wrong(
+                f"{where}, tensor {spec.name!r} is {binding.dtype} with scale {binding.scale}",
+                "a scale for integers only",
+            )
+        if binding.scale is not None:
+            limits, zero = np.iinfo(binding.dtype), binding.zero_point or 0
+            if not (math.isfinite(binding.scale) and binding.scale > 0 and limits.min <= zero <= limits.max):
+                raise _wrong(
+                    f"{where}, tensor {spec.name!r} has scale {binding.scale}, zero point {zero}", "a usable one"
+                )
+
+
+def _unique(kind: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise _wrong(f"{kind} {name!r} is listed more than once", "once")
+
+
+def _wrong(what: str, expected: str) -> BundleError:
+    return BundleError(f"manifest.json: {what}", expected=expected, next="Fetch or build the bundle again")

@@ -1,0 +1,294 @@
+"""The bundle's contract (schema 1) as frozen structs: manifest.json <-> Manifest.
+
+Read it top down from `Manifest`, at the end. Unknown keys are refused; keys that begin with "x-" are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from pocketface.sdk.errors import BundleError
+
+SCHEMA = 1
+FORMATS = ("onnx", "tflite", "coreml", "executorch")
+PRECISIONS = ("fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed")
+
+Format = Literal["onnx", "tflite", "coreml", "executorch"]
+Precision = Literal["fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed"]
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Common settings of every struct here."""
+
+
+class FileEntry(Part, frozen=True, kw_only=True):
+    """One file of the bundle: path relative to its root with forward slashes, size, SHA-256 in hex."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Scheme(Part, frozen=True, kw_only=True):
+    """A landmark mark-up, as data.
+
+    Attributes:
+        name: e.g. ``"ibug68"``.
+        points: number of landmarks.
+        parts: facial part -> indices (from 0), in drawing order.
+        closed: parts whose outline is a closed curve.
+        flip: permutation: landmark i of a mirrored face is landmark flip[i] of the original.
+        normaliser: the two landmarks whose distance normalises errors (outer eye corners).
+        names: one name per landmark, or empty.
+    """
+
+    name: str
+    points: int
+    parts: dict[str, tuple[int, ...]]
+    closed: tuple[str, ...] = ()
+    flip: tuple[int, ...] = ()
+    normaliser: tuple[int, int] = (36, 45)
+    names: tuple[str, ...] = ()
+
+
+class Preprocess(Part, frozen=True, kw_only=True):
+    """How an image and a box become the input tensor.
+
+    Attributes:
+        size: side of the crop in pixels.
+        box_scale: side of the crop over the longer side of the given box. The box follows the ground-truth convention:
+            a square of 1.25 x the longer side of the landmarks' bounding box, same centre.
+        channels: channel order.
+        mean, std: per channel, in pixel units of [0, 255].
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    box_scale: float = 1.0
+    channels: Literal["RGB", "BGR"] = "RGB"
+
+
+class TensorSpec(Part, frozen=True, kw_only=True):
+    """A tensor of the contract, independent of any file. For an input, ``shape`` is in NCHW."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "uint8", "int8"] = "float32"
+
+
+class OutputSpec(TensorSpec, frozen=True, kw_only=True):
+    """An output and how it is decoded.
+
+    ``normalised_points``: (1, n, 2) in crop coordinates u in [-0.5, 0.5]. ``face_logit``: (1,); its sigmoid is the
+    probability that the box holds a face.
+    """
+
+    decode: Literal["normalised_points", "face_logit"]
+
+
+class StateSpec(Part, frozen=True, kw_only=True):
+    """A tensor that one frame hands to the next (a previous mask, a ConvLSTM state)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32"] = "float32"
+    initial: float = 0.0
+    input: str
+    output: str
+    reset: Literal["cut", "never"] = "cut"
+    frame: Literal["crop", "image", "none"] = "none"
+
+
+class Binding(Part, frozen=True, kw_only=True):
+    """Where a contract tensor is found in one file.
+
+    Attributes:
+        tensor: the name in the file; for TFLite, the name in its signature.
+        shape, dtype, layout: as the file has them.
+        scale, zero_point: quantization of the tensor at the file's border, if it is quantized there.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    dtype: Literal["float32", "float16", "uint8", "int8"] = "float32"
+    layout: Literal["NCHW", "NHWC", ""] = ""
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class Tolerances(Part, frozen=True, kw_only=True):
+    """Bounds a variant keeps: ``max_tensor_error`` on every raw output, ``max_nme_increase`` in percentage points."""
+
+    max_tensor_error: float | None = None
+    max_nme_increase: float | None = None
+
+
+class OutputParity(Part, frozen=True, kw_only=True):
+    """Error of one output against torch fp32, over every face compared."""
+
+    max_error: float
+    mean_error: float
+
+
+class Parity(Part, frozen=True, kw_only=True):
+    """What was compared, by whom, and what came out.
+
+    Attributes:
+        executor: runtime and version that ran the variant, e.g. ``"onnxruntime 1.31.1"``.
+        faces: how many faces were compared.
+        outputs: output name -> error.
+        max_pixel_error, mean_pixel_error: landmark distance to torch's, in pixels of the network's input.
+        nme_reference, nme: NME in percent of torch fp32 and of the variant on the same faces.
+    """
+
+    executor: str
+    faces: int
+    outputs: dict[str, OutputParity]
+    max_pixel_error: float
+    mean_pixel_error: float
+    nme_reference: float | None = None
+    nme: float | None = None
+
+
+class Latency(Part, frozen=True, kw_only=True):
+    """Time of one variant at one thread count, interleaved with the others; milliseconds."""
+
+    executor: str
+    cpu: str
+    cpu_features: tuple[str, ...]
+    threads: int
+    runs: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    pre_ms: float
+    inference_ms: float
+    post_ms: float
+    peak_rss_mb: float
+    ratio: float
+    """Median inference time over that of the reference variant (the first) in the same interleaved run."""
+
+
+class Variant(Part, frozen=True, kw_only=True):
+    """One exported file (or folder) of a stage and everything known about it."""
+
+    id: str
+    format: Format
+    precision: Precision
+    files: tuple[FileEntry, ...]
+    inputs: dict[str, Binding]
+    outputs: dict[str, Binding]
+    tolerances: Tolerances
+    status: Literal["passed", "failed", "unverified"]
+    reason: str = ""
+    parity: Parity | None = None
+    metrics: dict[str, float] = {}
+    latency: tuple[Latency, ...] = ()
+    quantization: dict[str, str] = {}
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+class Stage(Part, frozen=True, kw_only=True):
+    """One network: its inputs, preprocessing, outputs, decoding and variants."""
+
+    name: str
+    task: Literal["landmarks"]
+    preprocess: Preprocess
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    states: tuple[StateSpec, ...] = ()
+    scheme: Scheme
+    parameters: int
+    flops: int
+    variants: tuple[Variant, ...]
+
+
+class DataSource(Part, frozen=True, kw_only=True):
+    """A data set, named and hashed, never by path."""
+
+    name: str
+    split: str
+    faces: int
+    sha256: str
+    licence: str
+
+
+class Provenance(Part, frozen=True, kw_only=True):
+    """Where the bundle comes from."""
+
+    recipe: str
+    recipe_sha256: str
+    data: tuple[DataSource, ...]
+    tools: dict[str, str]
+    git_commit: str = ""
+
+
+class Manifest(Part, frozen=True, kw_only=True):
+    """The whole bundle."""
+
+    schema: int
+    name: str
+    default: str
+    """Id of the variant that ``load`` takes when none is named."""
+    stages: tuple[Stage, ...]
+    golden: tuple[FileEntry, ...]
+    card: FileEntry
+    provenance: Provenance
+    weights_licence: str
+    allow_unverified: tuple[str, ...] = ()
+    metrics: dict[str, float] = {}
+    """Of the torch fp32 network on the test set, e.g. nme, median, fr, auc."""
+
+    def variant(self, id: str | None = None) -> tuple[Stage, Variant]:
+        """The stage and variant of this id (default: the bundle's own default).
+
+        Raises:
+            BundleError: there is none of that name.
+        """
+        wanted = id or self.default
+        for stage in self.stages:
+            for variant in stage.variants:
+                if variant.id == wanted:
+                    return stage, variant
+        known = [variant.id for stage in self.stages for variant in stage.variants]
+        raise BundleError(f"bundle {self.name!r} has no variant {wanted!r}", choices=known, next="Name one of these")
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Manifest -> indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decode(data: bytes) -> Manifest:
+    """JSON -> Manifest.
+
+    Raises:
+        BundleError: not JSON, an unknown schema, an unknown key, a wrong type.
+    """
+    try:
+        raw = _without_extensions(msgspec.json.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"manifest.json is not JSON: {error}", next="Fetch or build the bundle again") from error
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(
+            f"manifest.json has schema {schema!r}",
+            expected=f"{SCHEMA} or older",
+            next="Update pocketface: pip install -U pocketface",
+        )
+    try:
+        return msgspec.convert(raw, Manifest)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"manifest.json: {error}", next="Build the bundle again with this version") from error
+
+
+def _without_extensions(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_extensions(item) for key, item in value.items() if not key.startswith("x-")}
+    return [_without_extensions(item) for item in value] if isinstance(value, list) else value

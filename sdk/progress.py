@@ -1,0 +1,28 @@
+"""One progress bar, the same everywhere: on a terminal it moves, elsewhere it is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@contextmanager
+def track(title: str, total: int, *, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error.
+
+    Args:
+        title: what is going on.
+        total: how many steps it has.
+        show: draw it at all.
+
+    Yields:
+        A function that takes the number of steps done so far.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)

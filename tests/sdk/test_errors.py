@@ -1,0 +1,52 @@
+import pytest
+
+from pocketface.sdk import errors
+from pocketface.sdk.errors import (
+    BadInputError,
+    EnvironmentProblemError,
+    GateFailedError,
+    MissingExtraError,
+    PocketfaceError,
+    UnknownNameError,
+)
+
+
+def test_message_says_got_expected_choices_and_next_action_in_this_order() -> None:
+    error = BadInputError("a.pts: 67 points", expected="68", choices=["b", "a"], next="fix the file")
+    assert str(error) == "a.pts: 67 points, expected 68. Valid: b, a. Fix the file."
+    assert (error.what, error.expected, error.choices, error.next) == (
+        "a.pts: 67 points",
+        "68",
+        ("b", "a"),
+        "fix the file",
+    )
+
+
+def test_message_has_no_doubled_full_stops_and_shows_an_empty_list_of_choices() -> None:
+    assert str(BadInputError("It broke.", choices=[], next="Try again.")) == "It broke. Valid: none. Try again."
+
+
+def test_unknown_name_suggests_the_nearest_and_lists_all_sorted() -> None:
+    text = str(UnknownNameError("model", "mobilnetv2", ["resnet", "mobilenetv2"], next="Look again"))
+    assert text == "unknown model 'mobilnetv2' (did you mean 'mobilenetv2'?). Valid: mobilenetv2, resnet. Look again."
+    assert "did you mean" not in str(UnknownNameError("model", "zzz", ["resnet"]))
+
+
+def test_missing_extra_names_the_command_that_installs_it() -> None:
+    text = str(MissingExtraError("backend 'tflite'", "tflite", "No module named 'x'"))
+    assert "No module named 'x'" in text
+    assert text.endswith("Install it: pip install 'pocketface[tflite]'.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(GateFailedError, 1), (BadInputError, 2), (EnvironmentProblemError, 3), (PocketfaceError, 2)],
+)
+def test_exit_codes(kind: type[PocketfaceError], code: int) -> None:
+    assert kind("x").exit_code == code
+
+
+def test_every_error_is_a_pocketface_error_with_a_documented_exit_code() -> None:
+    kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, Exception)]
+    assert len(kinds) > 8
+    assert all(issubclass(k, PocketfaceError) and k.exit_code in (1, 2, 3) for k in kinds)
