@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,20 +18,17 @@ from pocketface.sdk.terminal import console, write_json
 if TYPE_CHECKING:
     from pocketface.benchmarks.accuracy import AccuracyResult
     from pocketface.benchmarks.data.face import Face
+    from pocketface.benchmarks.metrics import Accuracy
 
 Command = TypeVar("Command", bound=Callable[..., None])
 Progress = Callable[[int, int], None]
 
+REFRESH_SECONDS = 0.25
+"""How often a progress bar is drawn."""
+
 BundlePath = Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)]
 Json = Annotated[str | None, typer.Option(help="Write the figures as JSON; - is standard output.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
-Variants = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Variant to take, or all. Give it again for several (default: the bundle's own choice).",
-        show_default=False,
-    ),
-]
 
 
 def _example(text: str) -> Callable[[Command], Command]:
@@ -59,7 +57,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    variant: Variants = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Variant to measure, or all. Give it again for several (default: the bundle's own choice).",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads the runtime may use.")] = 1,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out faces that cannot be used, and say which.")
@@ -77,6 +81,7 @@ def evaluate(
     from pocketface.benchmarks.data.registry import DATASETS
     from pocketface.sdk.bundle import open_bundle
     from pocketface.sdk.predictor import Predictor
+    from pocketface.sdk.progress import track
 
     if data is None:
         raise BadInputError("no data to measure on", next="Give --data DIR, or set POCKETFACE_DATA")
@@ -99,8 +104,10 @@ def evaluate(
         faces = reader(data, folders=folder or (), scheme=scheme, skip_bad=skip_bad, on_skip=left_out)
         for id in chosen:
             predictor = Predictor(opened, variant=id, threads=threads)
-            with _progress(id) as progress:
-                results.append(run(predictor, faces, progress=progress, on_skip=left_out if skip_bad else None))
+            with track(id, len(faces)) as step:
+                results.append(
+                    run(predictor, faces, progress=lambda done, _: step(done), on_skip=left_out if skip_bad else None)
+                )
         name = opened.manifest.name
     measured = set(results[0].names)
     faces = [face for face in faces if face.name in measured]
@@ -127,32 +134,26 @@ def _print_accuracy(
     from rich.table import Table
 
     folders = sorted({face.folder for face in faces})
-    several = len(folders) > 1
     out = console()
-    title = f"{name}: {results[0].accuracy.faces} faces of {', '.join(folders) or 'the folder'}"
-    table = Table(title=title, title_justify="left")
-    for column in ("variant", *(["folder"] if several else []), "executor"):
-        table.add_column(column, no_wrap=True)
-    for column in ("faces", "NME %", "median %", "FR@0.1 %", "landmark FR@0.1 %", "AUC@0.1", "face score"):
-        table.add_column(column, justify="right")
+    table = Table(title=f"{name}: {len(faces)} faces of {', '.join(folders) or 'the folder'}", title_justify="left")
+    table.add_column("variant", overflow="fold")
+    # Narrow, and never cut: all the figures fit into 80 columns.
+    for column in ("faces", "NME\n%", "median\n%", "FR@0.1\n%", "landmark\nFR@0.1 %", "AUC\n@0.1", "face\nscore"):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def add(first: str, figures: Accuracy, score: str, *, last: bool) -> None:
+        rates = (figures.nme, figures.median, figures.fr, figures.landmark_fr)
+        texts = [f"{rate:.{digits}f}" for rate, digits in zip(rates, (3, 3, 2, 2), strict=True)]
+        table.add_row(first, str(figures.faces), *texts, f"{figures.auc:.4f}", score, end_section=last)
+
     for result in results:
-        parts = [("all", result.accuracy), *(result.by_folder().items() if several else [])]
-        for folder, figures in parts:
-            whole = folder == "all"
-            table.add_row(
-                result.variant if whole else "",
-                *([folder] if several else []),
-                result.executor if whole else "",
-                str(figures.faces),
-                f"{figures.nme:.3f}",
-                f"{figures.median:.3f}",
-                f"{figures.fr:.2f}",
-                f"{figures.landmark_fr:.2f}",
-                f"{figures.auc:.4f}",
-                f"{result.mean_score:.3f}" if whole else "",
-                end_section=several and folder == parts[-1][0],
-            )
+        parts = result.by_folder() if len(folders) > 1 else {}
+        add(result.variant, result.accuracy, f"{result.mean_score:.3f}", last=not parts)
+        for folder, figures in parts.items():
+            add(f"  {folder}", figures, "", last=folder == folders[-1])
     out.print(table)
+    executors = sorted({result.executor for result in results})
+    out.print(f"Run by {', '.join(executors)}, each face in its ground-truth box.", markup=False)
     if skipped:
         out.print(f"{len(skipped)} left out because they cannot be used.")
     for id, why in unable.items():
@@ -162,13 +163,28 @@ def _print_accuracy(
 @_example("pocketface bench runs/face68/bundle --threads 1,2 --json latency.json")
 def bench(
     bundle: BundlePath,
-    variant: Variants = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Variant to measure. Give it again for several (default: all).", show_default=False),
+    ] = None,
     threads: Annotated[str, typer.Option(help="Thread counts to measure, with commas between.")] = "1,2",
     runs: Annotated[int, typer.Option(help="Measured runs of each variant and thread count.")] = 100,
     json: Json = None,
     force: Force = False,
 ) -> None:
     """Measure latency of the variants on this machine, interleaved so that their ratios are fair."""
+    from pocketface.benchmarks.latency import measure
+    from pocketface.sdk.bundle import open_bundle
+
+    counts = _counts(threads)
+    _refuse_targets(json, force=force)
+    everything = not variant or "all" in variant
+    with open_bundle(bundle) as opened, _still_progress("bench") as progress:
+        result = measure(opened, None if everything else variant, threads=counts, runs=runs, progress=progress)
+    if json is not None:
+        write_json(result.to_dict(), json, force=force)
+    if json != "-":
+        console().print(result)
 
 
 @_example("pocketface schemes")
@@ -230,6 +246,16 @@ def _variants(manifest: Manifest, wanted: Sequence[str] | None) -> tuple[list[st
     return able, unable
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    """``1,2`` -> (1, 2)."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadInputError(
+            f"threads {text!r}", expected="whole numbers, as in 1,2", next="Correct --threads"
+        ) from error
+
+
 def _refuse_targets(json: str | None, *files: Path | None, force: bool) -> None:
     for path in (Path(json) if json is not None and json != "-" else None, *files):
         if path is not None:
@@ -237,13 +263,25 @@ def _refuse_targets(json: str | None, *files: Path | None, force: bool) -> None:
 
 
 @contextmanager
-def _progress(title: str) -> Iterator[Progress]:
-    """A bar on standard error, gone when it is done; nothing where that is no terminal."""
+def _still_progress(title: str) -> Iterator[Progress]:
+    """A bar on standard error that is drawn between steps only.
+
+    The usual one (``pocketface.sdk.progress``) is drawn by a thread of its own, which would take time from what is
+    being measured.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     out = console(error=True)
-    with Bars(*columns, console=out, transient=True, disable=not out.is_terminal) as bars:
-        task = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    with Bars(*columns, console=out, transient=True, auto_refresh=False, disable=not out.is_terminal) as bars:
+        task, drawn = bars.add_task(title, total=None), 0.0
+
+        def step(done: int, total: int) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            bars.update(task, completed=done, total=total, refresh=now - drawn > REFRESH_SECONDS)
+            if now - drawn > REFRESH_SECONDS:
+                drawn = now
+
+        yield step

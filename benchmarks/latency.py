@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
-from pocketface.benchmarks.machine import Machine, this_machine
+from pocketface.benchmarks.machine import Machine, busy_share, this_machine
 from pocketface.benchmarks.peak_rss import peak_rss_mb
 from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import Bundle
@@ -35,9 +35,12 @@ from pocketface.sdk.predictor import Predictor, runnable
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all); a step is a round of all variants, or a memory measurement."""
 
-SETTLE_MS = 2.0
-"""Pause before each run. Runtimes let their threads spin for a moment after a run, waiting for the next one; without the
-pause the next variant would share the cores with them."""
+SETTLE_MS = 1.0
+"""Pause before each run. Runtimes let their threads spin for a moment after a run, waiting for the next one; without a
+pause the next variant shares the cores with them. Longer pauses cool the caches: 5 ms cost 8 % here, 1 ms 2 %."""
+
+BUSY = 0.1
+"""Share of the CPU in others' hands from which the figures come with a warning."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class LatencyResult(Sequence[tuple[str, Latency]]):
         machine: where it was measured.
         skipped: variant id -> why it was not measured.
         warmup, seed: untimed runs of each variant, and seed of the order.
+        busy: share of the CPU that other processes used just before, in [0, 1]; None where the system does not tell.
     """
 
     rows: tuple[tuple[str, Latency], ...]
@@ -58,6 +62,17 @@ class LatencyResult(Sequence[tuple[str, Latency]]):
     skipped: dict[str, str] = field(default_factory=dict)
     warmup: int = 0
     seed: int = 0
+    busy: float | None = None
+
+    @property
+    def warning(self) -> str:
+        """Why the figures should not be trusted; empty if nothing speaks against them."""
+        if self.busy is None or self.busy < BUSY:
+            return ""
+        return (
+            f"the machine was busy: others used {self.busy:.0%} of the CPU. Times are too long and ratios unsure, "
+            "most of all with several threads: measure again when it is idle"
+        )
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
@@ -79,6 +94,7 @@ class LatencyResult(Sequence[tuple[str, Latency]]):
             "reference": self.reference,
             "warmup": self.warmup,
             "seed": self.seed,
+            "busy": self.busy,
             "rows": [{"variant": name, **msgspec.to_builtins(latency)} for name, latency in self.rows],
             "skipped": self.skipped,
         }
@@ -106,6 +122,8 @@ class LatencyResult(Sequence[tuple[str, Latency]]):
         yield table
         for name, reason in self.skipped.items():
             yield f"{name}: not measured: {reason}"
+        if self.warning:
+            yield f"Warning: {self.warning}."
 
     def __str__(self) -> str:
         console = Console(width=160, color_system=None, highlight=False)
@@ -149,7 +167,7 @@ def measure(
 
     Raises:
         BadInputError: an argument out of range, an unusable image or box.
-        BundleError: no such variant, or no golden case to take an image from.
+        BundleError: no such variant.
         EnvironmentProblemError: no variant can run here.
     """
     _check(threads, runs, warmup, settle_ms)
@@ -163,7 +181,7 @@ def measure(
         if not has_executor(variant.format):
             skipped[name] = f"nothing here can run {variant.format}"
     able = [name for name in wanted if name not in skipped]
-    machine = this_machine()
+    machine, busy = this_machine(), busy_share()
     # Known beforehand, so that the progress has an end; variants that turn out to be broken make it come sooner.
     steps, done = len(threads) * (warmup + runs + (len(able) if memory else 0)), 0
 
@@ -199,7 +217,7 @@ def measure(
             choices=runnable(manifest),
             next="Choose one of these, or install the runtime that is missing",
         )
-    return LatencyResult(tuple(rows), reference, machine, skipped, warmup, seed)
+    return LatencyResult(tuple(rows), reference, machine, skipped, warmup, seed, busy)
 
 
 def _check(threads: Sequence[int], runs: int, warmup: int, settle_ms: float) -> None:
@@ -221,9 +239,7 @@ def _input(
         return image, None if box is None else [tuple(float(value) for value in box)]
     if box is not None:
         raise BadInputError("a box without an image", next="Give the image too, or neither")
-    if not bundle.manifest.golden:
-        raise BundleError(f"bundle {bundle.manifest.name!r} has no golden case", next="Give an image to run on")
-    case = bundle.golden()[0]
+    case = bundle.golden()[0]  # an opened bundle has at least one
     return case["image"], [tuple(float(value) for value in case["box"])]
 
 

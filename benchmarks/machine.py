@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -100,3 +101,35 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # a container often may use fewer than there are
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def busy_share(seconds: float = 0.3, stat: Path = Path("/proc/stat")) -> float | None:
+    """Share of all CPU time that others use while this process sleeps.
+
+    Unlike the load average it forgets at once, so work of our own that has just ended does not count.
+
+    Args:
+        seconds: how long to look.
+        stat: where Linux counts CPU time.
+
+    Returns:
+        In [0, 1]; None where the system does not tell.
+    """
+    try:
+        before = parse_stat(stat.read_text())
+        time.sleep(seconds)
+        after = parse_stat(stat.read_text())
+    except OSError:  # not Linux
+        return None
+    total = after[1] - before[1]
+    return min(1.0, max(0.0, (after[0] - before[0]) / total)) if total > 0 else None
+
+
+def parse_stat(text: str) -> tuple[int, int]:
+    """Busy and total ticks of all CPUs since the start, from the text of ``/proc/stat``.
+
+    Busy is everything but idle and waiting for disks; time that a hypervisor gave to other guests counts as busy. Guest
+    time, the last two columns, is part of user time already.
+    """
+    ticks = [int(value) for value in text.splitlines()[0].split()[1:9]]
+    return sum(ticks) - sum(ticks[3:5]), sum(ticks)

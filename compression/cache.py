@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from pocketface.benchmarks.data.face import Face
 from pocketface.sdk.geometry import Box
@@ -42,14 +43,11 @@ class FaceCache:
         return len(self.names)
 
     def level(self, count: int) -> Tensor:
-        """The images halved ``count`` times: (N, 3, C / 2^count, C / 2^count), float16 (exact for one and two halvings)."""
+        """The images halved ``count`` times: (N, 3, C / 2^count, C / 2^count), rounded up; float16 (exact for the first, within 0.25 after)."""
         if count == 0:
             return self.images
         if count not in self._levels:
-            parts = [
-                torch.nn.functional.avg_pool2d(part.float(), 2, ceil_mode=False).half()
-                for part in self.level(count - 1).split(64)
-            ]
+            parts = [_halve(part.float()).half() for part in self.level(count - 1).split(64)]
             self._levels[count] = torch.cat(parts)
         return self._levels[count]
 
@@ -58,6 +56,12 @@ class FaceCache:
         if self.images.device == torch.device(device):
             return self
         return FaceCache(self.names, self.images.to(device), self.points.to(device), self.boxes.to(device))
+
+
+def _halve(images: Tensor) -> Tensor:
+    """2 x 2 means; beyond an odd edge the image counts as 0, as in sdk/preprocess.halve."""
+    height, width = images.shape[-2:]
+    return avg_pool2d(pad(images, (0, width % 2, 0, height % 2)), 2)
 
 
 def build_cache(

@@ -95,11 +95,21 @@ class NetworkSpec(Config, frozen=True, kw_only=True):
 
 
 class ExportSpec(Config, frozen=True, kw_only=True):
-    """Which variants to make: format -> precisions; the first variant is the reference of latency ratios."""
+    """Which variants to make.
+
+    Attributes:
+        formats: format -> precisions; fp32 of the first format is the bundle's default and the reference of latency ratios.
+        quantize: settings of a quantizer, by its name, e.g. ``{"onnx.w8a8": {"method": "entropy"}}``.
+        calibration_faces: training faces that static quantization looks at.
+        golden_faces: drawn faces whose tensors go into the bundle.
+        parity_faces: validation faces on which every variant is compared with torch.
+    """
 
     formats: dict[str, tuple[str, ...]]
+    quantize: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     calibration_faces: int = 128
     golden_faces: int = 4
+    parity_faces: int = 64
 
 
 class GateSpec(Config, frozen=True, kw_only=True):

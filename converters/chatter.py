@@ -1,7 +1,9 @@
-"""Keep a library's chatter out of the terminal: what it prints, warns and logs goes into a file, for the length of one block.
+"""Keep a library's chatter out of the terminal: what it prints, warns and logs goes into a file, for the length of one
+block.
 
-Converters print from Python, from C++ and through loggers that they set up on import. So both the file descriptors and Python's own
-streams are turned aside, and all of them are put back. Nothing global stays changed: no filter, no log level.
+Converters print from Python, from C++ and through loggers that they set up on import. So both the file descriptors and
+Python's own streams are turned aside, and all of them are put back. Nothing global stays changed: no filter, no log
+level.
 
 Do not hold a live display (a rich progress bar) over such a block: it would draw into the file.
 """
@@ -20,7 +22,8 @@ from typing import Any, TextIO
 class _Stream:
     """Stands in for ``sys.stdout`` or ``sys.stderr``.
 
-    Loggers made during the block keep it for ever; after the block it passes everything on to the stream it stood in for.
+    Loggers made during the block keep it for ever; after the block it passes everything on to the stream it stood in
+    for.
     """
 
     def __init__(self, target: TextIO) -> None:
@@ -47,7 +50,7 @@ def chatter_to(log: Path) -> Iterator[None]:
             try:
                 for fd in saved:
                     os.dup2(file.fileno(), fd)
-                sys.stdout, sys.stderr = stands_in  # type: ignore[assignment]
+                sys.stdout, sys.stderr = stands_in
                 yield
             finally:
                 _flush((file,))

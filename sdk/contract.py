@@ -16,6 +16,7 @@ from pocketface.sdk.schemes import check_scheme
 SINGLE_FILE = ("onnx", "tflite", "executorch")
 """Formats whose variants are exactly one file; the others are folders."""
 
+_AGAIN = "Fetch or build the bundle again"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -35,7 +36,9 @@ def check_manifest(manifest: Manifest) -> None:
     ids = [variant.id for stage in manifest.stages for variant in stage.variants]
     _unique("variant", ids)
     if manifest.default not in ids:
-        raise BundleError(f"manifest.json: default variant {manifest.default!r} does not exist", choices=ids)
+        raise BundleError(
+            f"manifest.json: default variant {manifest.default!r} does not exist", choices=ids, next=_AGAIN
+        )
     for stage in manifest.stages:
         _check_stage(stage)
 
@@ -103,7 +106,7 @@ def _check_stage(stage: Stage) -> None:
     try:
         check_scheme(stage.scheme)
     except ConfigError as error:
-        raise BundleError(f"manifest.json: {error.what}", expected=error.expected) from error
+        raise BundleError(f"manifest.json: {error.what}", expected=error.expected, next=_AGAIN) from error
     shapes = {"normalised_points": (1, stage.scheme.points, 2), "face_logit": (1,)}
     for spec in stage.outputs:
         if spec.shape != shapes[spec.decode]:
@@ -168,4 +171,4 @@ def _unique(kind: str, names: list[str]) -> None:
 
 
 def _wrong(what: str, expected: str) -> BundleError:
-    return BundleError(f"manifest.json: {what}", expected=expected, next="Fetch or build the bundle again")
+    return BundleError(f"manifest.json: {what}", expected=expected, next=_AGAIN)

@@ -30,7 +30,8 @@ class PocketfaceError(Exception):
         if self.choices is not None:
             parts.append("Valid: " + (", ".join(self.choices) or "none"))
         if next:
-            parts.append(next[0].upper() + next[1:])
+            # A command stays as it is typed.
+            parts.append(next if next.startswith("pocketface ") else next[0].upper() + next[1:])
         super().__init__(". ".join(part.rstrip(".") for part in parts) + ".")
 
 

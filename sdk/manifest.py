@@ -120,14 +120,23 @@ class Binding(Part, frozen=True, kw_only=True):
 
 
 class Tolerances(Part, frozen=True, kw_only=True):
-    """Bounds a variant keeps: ``max_tensor_error`` on every raw output, ``max_nme_increase`` in percentage points."""
+    """Bounds a variant keeps, against torch fp32. None: not bounded.
+
+    Attributes:
+        max_tensor_error: largest error of a landmark coordinate, in crop sides, and of the face probability.
+        max_nme_increase: rise of the NME on the same faces, in percentage points.
+        max_score_error: largest error of the face probability, where it has a bound of its own.
+    """
 
     max_tensor_error: float | None = None
     max_nme_increase: float | None = None
+    max_score_error: float | None = None
 
 
 class OutputParity(Part, frozen=True, kw_only=True):
-    """Error of one output against torch fp32, over every face compared."""
+    """Error of one output against torch fp32, over every face compared: of normalised coordinates, or of the
+    probability.
+    """
 
     max_error: float
     mean_error: float
@@ -142,6 +151,8 @@ class Parity(Part, frozen=True, kw_only=True):
         outputs: output name -> error.
         max_pixel_error, mean_pixel_error: landmark distance to torch's, in pixels of the network's input.
         nme_reference, nme: NME in percent of torch fp32 and of the variant on the same faces.
+        golden_error: mean landmark distance to torch's over the golden cases alone, in crop sides: ``verify`` asks for
+            it again.
     """
 
     executor: str
@@ -151,6 +162,7 @@ class Parity(Part, frozen=True, kw_only=True):
     mean_pixel_error: float
     nme_reference: float | None = None
     nme: float | None = None
+    golden_error: float | None = None
 
 
 class Latency(Part, frozen=True, kw_only=True):

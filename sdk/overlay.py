@@ -127,16 +127,15 @@ class _Pen:
 
     def dot(self, centre: tuple[float, float], radius: float) -> None:
         (x, y), r = self._at(centre), radius * self._factor
-        self._draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
+        # Rounded here: Pillow would cut the fractions off, which moves every dot to the left and up.
+        self._draw.ellipse([round(value) for value in (x - r, y - r, x + r, y + r)], fill=255)
 
     def line(self, points: Sequence[tuple[float, float]], width: float) -> None:
         if len(points) > 1:
-            self._draw.line(
-                [self._at(point) for point in points],
-                fill=255,
-                width=max(1, round(width * self._factor)),
-                joint="curve",
-            )
+            fine = max(1, round(width * self._factor))
+            shift = 0 if fine % 2 else 0.5  # Pillow lays an even line half a pixel further right and down
+            ends = [tuple(round(value - shift) for value in self._at(point)) for point in points]
+            self._draw.line(ends, fill=255, width=fine, joint="curve")
 
 
 def _paint(

@@ -116,6 +116,8 @@ class Reader:
         if not root.is_dir():
             state = "is not a folder" if root.exists() else "does not exist"
             raise BadInputError(f"data folder {root} {state}", next="Give the data set's root with --data")
+        if isinstance(folders, str):  # its letters would be looked for, one by one
+            raise BadInputError(f"folders {folders!r}", expected=f"a list, such as [{folders!r}]")
         faces = self.function(root, folders=folders, scheme=scheme, skip_bad=skip_bad, on_skip=on_skip)
         if not faces:
             where = f"{', '.join(folders)} of " if folders else ""

@@ -26,6 +26,10 @@ class SyntheticFace:
 
 def rng(*k): return np.random.default_rng(k)
 
+def pack(a):
+    o=np.zeros((*a.shape[:2],4),np.uint8);o[...,:3]=a
+    return o.view(np.uint32)[...,0]
+
 def render(seed, moments, size):
     who = Identity.sample(rng(seed,1)); look = sample_look(rng(seed,2)); light=Light.sample(rng(seed,3))
     bg = background(rng(seed,4), size)
@@ -40,10 +44,10 @@ def render(seed, moments, size):
         room=(size-(hi-lo)*scale)/2
         mid=(size-1)/2+ r.uniform(-.5,.5,2)*np.minimum(room*.8,size*.12)+(0,.04*size)
         view=View(m.pose,scale,tuple(mid-scale*(lo+hi)/2))
-        canvas=np.repeat(np.repeat(bg,2,0),2,1)
+        canvas=np.repeat(np.repeat(pack(bg),2,0),2,1)
         labels=np.zeros((2*size,2*size),np.uint8)
         draw(person(head,look,view,light,rng(seed,6),size),canvas,labels)
-        small=np.asarray(Image.fromarray(canvas).reduce(2));labels=halve(labels)
+        small=np.asarray(Image.fromarray(canvas.view(np.uint8).reshape(2*size,2*size,4)).convert('RGB').reduce(2));labels=halve(labels)
         img=develop(small,rng(seed,7),rng(seed,8,k))
         out.append(SyntheticFace(img,view.landmarks(head).astype(np.float32),labels,labels==2,m.pose,seed))
     return out

@@ -12,8 +12,8 @@ from pocketface.benchmarks.data.synthetic_shape import Expression
 Colour = tuple[float, float, float]
 
 SKINS: tuple[Colour, ...] = (
-    (250, 219, 198), (241, 203, 176), (230, 186, 152), (214, 166, 128),
-    (190, 138, 100), (158, 109, 76), (122, 82, 58), (92, 62, 46),
+    (248, 214, 200), (240, 198, 178), (228, 180, 154), (212, 158, 126),
+    (188, 134, 102), (156, 106, 78), (122, 82, 60), (94, 63, 48),
 )  # fmt: skip
 HAIRS: tuple[Colour, ...] = (
     (28, 24, 24), (46, 34, 28), (74, 50, 34), (104, 70, 44), (142, 102, 62), (196, 158, 100), (222, 192, 142),
@@ -69,6 +69,10 @@ class Hair:
     @property
     def bottom(self) -> float:
         return min(max(_LOW[self.style]) + 0.15, 2.9)
+
+    @property
+    def covers_ears(self) -> bool:
+        return bool(np.interp(84, _ANGLES, _LOW[self.style]) > 0.4)
 
     def low(self, theta: NDArray[np.floating], length: float) -> NDArray[np.floating]:
         """Lower edge of the hair (y) at angles in degrees, for a face stretched by ``length`` (1 is the mean)."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from pocketface.benchmarks.data.synthetic_look import Colour, Look
+from pocketface.benchmarks.data.synthetic_look import Colour, Hair, Look
 from pocketface.benchmarks.data.synthetic_raster import CLEAR
 from pocketface.benchmarks.data.synthetic_shape import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE, Array, Head, curve
 
@@ -21,8 +21,8 @@ UPPER_LIP, LOWER_LIP, INNER_MOUTH = 8, 9, 10
 
 
 def _tint(colour: Sequence[float], by: float = 1.0) -> tuple[int, int, int]:
-    r, g, b = (min(max(int(c * by), 0), 255) for c in colour)
-    return r, g, b
+    r, g, b = colour
+    return min(max(int(r * by), 0), 255), min(max(int(g * by), 0), 255), min(max(int(b * by), 0), 255)
 
 
 class Canvas:
@@ -35,11 +35,14 @@ class Canvas:
         self.unit = height / 4.3  # texels for one face half width, about
         self._pen, self._label_pen = ImageDraw.Draw(self.colour), ImageDraw.Draw(self.labels)
 
-    def texels(self, xy: ArrayLike) -> list[tuple[float, float]]:
-        """Face-plane points (n, 2) -> texture coordinates for Pillow, whose texel (i, j) has its centre at (i, j)."""
+    def texels(self, xy: ArrayLike, origin: tuple[float, float] = (0.0, 0.0)) -> list[float]:
+        """Face-plane points (n, 2) -> x0, y0, x1, y1 ... for Pillow, whose texel (i, j) has its centre at (i, j)."""
         theta, v = self.head.locate(xy)
-        across = (theta / Head.REACH + 1) * 0.5 * self.size[0] - 0.5
-        return list(zip(across.tolist(), (v * self.size[1] - 0.5).tolist(), strict=True))
+        flat = np.empty(2 * len(v))
+        flat[::2] = (theta * (0.5 / Head.REACH) + 0.5) * self.size[0] - (0.5 + origin[0])
+        flat[1::2] = v * self.size[1] - (0.5 + origin[1])
+        out: list[float] = flat.tolist()
+        return out
 
     def label(self, xy: ArrayLike, value: int) -> None:
         """Give the inside of a polygon a label."""
@@ -56,13 +59,12 @@ class Canvas:
         at = self.texels(xy)
         blur = soft * self.unit
         margin = int(3 * blur + width * self.unit + 2)
-        xs, ys = [p[0] for p in at], [p[1] for p in at]
-        x0, y0 = max(int(min(xs)) - margin, 0), max(int(min(ys)) - margin, 0)
-        x1, y1 = min(int(max(xs)) + margin, self.size[0]), min(int(max(ys)) + margin, self.size[1])
+        x0, y0 = max(int(min(at[::2])) - margin, 0), max(int(min(at[1::2])) - margin, 0)
+        x1, y1 = min(int(max(at[::2])) + margin, self.size[0]), min(int(max(at[1::2])) + margin, self.size[1])
         if x1 <= x0 or y1 <= y0:
             return
         mask = Image.new("L", (x1 - x0, y1 - y0))
-        pen, local = ImageDraw.Draw(mask), [(x - x0, y - y0) for x, y in at]
+        pen, local = ImageDraw.Draw(mask), [k - (x0, y0)[n % 2] for n, k in enumerate(at)]
         if width:
             pen.line(local, fill=int(255 * opacity), width=max(1, round(width * self.unit)), joint="curve")
         else:
@@ -71,19 +73,18 @@ class Canvas:
             mask = mask.filter(ImageFilter.GaussianBlur(blur))
         self.colour.paste(_tint(colour), (x0, y0, x1, y1), mask)
 
-    def inside(self, xy: ArrayLike, draw: Image.Image | None = None) -> tuple[tuple[int, int, int, int], Image.Image]:
-        """Bounding box of a polygon on the texture and its mask there."""
+    def inside(self, xy: ArrayLike) -> tuple[tuple[int, int, int, int], Image.Image]:
+        """Bounding box of a polygon on the texture, and its mask there."""
         at = self.texels(xy)
-        xs, ys = [p[0] for p in at], [p[1] for p in at]
-        box = int(min(xs)) - 1, int(min(ys)) - 1, int(max(xs)) + 3, int(max(ys)) + 3
+        box = int(min(at[::2])) - 1, int(min(at[1::2])) - 1, int(max(at[::2])) + 3, int(max(at[1::2])) + 3
         mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
-        ImageDraw.Draw(mask).polygon([(x - box[0], y - box[1]) for x, y in at], fill=255)
+        ImageDraw.Draw(mask).polygon([k - box[n % 2] for n, k in enumerate(at)], fill=255)
         return box, mask
 
 
 def paint_head(head: Head, look: Look, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     """Texture of a head, (height, width, 4) uint8: red, green, blue, label."""
-    canvas = Canvas(head, height, width, _skin(head, look, rng, height // 4, width // 4))
+    canvas = Canvas(head, height, width, _skin(head, look, rng, height // 5, width // 5))
     _freckles(canvas, look, rng)
     _nose(canvas, look)
     if look.beard != "none":
@@ -95,25 +96,39 @@ def paint_head(head: Head, look: Look, rng: np.random.Generator, height: int, wi
     ):
         _eye(canvas, look, points, sign, eye_id)
         _brow(canvas, look, rng, brow, sign, brow_id)
-    labels = np.array(canvas.labels)
     if look.hair:
-        theta = (2 * (np.arange(width) + 0.5) / width - 1) * Head.REACH
-        y = head.at((np.arange(height) + 0.5) / height)[1]
-        low = look.hair.low(theta, 1 + 0.03 * head.who.length)[None]
-        scalp = y[:, None] < low
-        labels[scalp] = HAIR
-        # Deep under the hair nothing is seen: not drawn at all.
-        labels[y[:, None] < low - 0.25] = CLEAR
-        roots = Image.new("RGB", canvas.size, _tint(look.hair.colour, 0.7))
-        canvas.colour.paste(roots, mask=Image.fromarray(scalp.astype(np.uint8) * 215))
-    texture = np.empty((height, width, 4), np.uint8)
-    texture[..., :3], texture[..., 3] = canvas.colour, labels
-    return texture
+        _scalp(canvas, look.hair)
+    canvas.colour.putalpha(canvas.labels)
+    return np.asarray(canvas.colour)
+
+
+def _scalp(canvas: Canvas, hair: Hair) -> None:
+    """Roots under the hair, so that no skin shows between its tips."""
+    width, height = canvas.size
+    theta = np.linspace(-Head.REACH, Head.REACH, 161)
+    low = hair.low(theta, canvas.head.stretch)
+    # Long hair hangs free of the head; only what grows there belongs to the scalp.
+    low = np.where(np.abs(theta) > 68, np.minimum(low, -0.05 + 0.02 * (np.abs(theta) - 68)), low)
+    across = (theta / Head.REACH + 1) * 0.5 * width
+    ends = [(width, -1.0), (0.0, -1.0)]
+
+    def above(y: Array) -> list[tuple[float, float]]:
+        return [*zip(across.tolist(), (canvas.head.row(y) * height - 0.5).tolist(), strict=True), *ends]
+
+    reach = min(int(canvas.head.row(low.max()) * height) + 2, height)
+    mask = Image.new("L", (width, reach))
+    ImageDraw.Draw(mask).polygon(above(low), fill=215)
+    canvas.colour.paste(_tint(hair.colour, 0.7), (0, 0, width, reach), mask)
+    pen = ImageDraw.Draw(canvas.labels)
+    pen.polygon(above(low), fill=HAIR)
+    # Deep under the hair, even seen past its edge, the scalp is hidden: not drawn at all.
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(low, 14, mode="edge"), 29)
+    pen.polygon(above(around.min(1) - 0.15), fill=CLEAR)
 
 
 def _skin(head: Head, look: Look, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
     """Skin with the shadows that its folds cast on themselves, at a low resolution."""
-    p, who, smile = head.points, head.who, max(head.does.smile, 0)
+    p, smile = head.points, max(head.does.smile, 0)
     v = (np.arange(height) + 0.5)[:, None] / height
     theta = (2 * (np.arange(width) + 0.5) / width - 1)[None] * Head.REACH
     w, y = head.at(v)
@@ -125,15 +140,15 @@ def _skin(head: Head, look: Look, rng: np.random.Generator, height: int, width: 
 
     eye, wing, base = np.abs(p[LEFT_EYE]).mean(0), np.abs(p[[31, 35], 0]).mean(), p[33, 1]
     lid, chin = p[[43, 44], 1].mean(), p[8, 1]
-    shade = 1 - 0.30 * spot(0.19, -0.03, 0.09, 0.11) - 0.17 * spot(eye[0], lid - 0.05, 0.24, 0.07)
+    shade = 1 - 0.22 * spot(0.19, -0.03, 0.09, 0.10) - 0.17 * spot(eye[0], lid - 0.05, 0.24, 0.07)
     shade -= (0.06 + 0.10 * look.age) * spot(eye[0] - 0.04, 0.20, 0.18, 0.05)
-    shade -= 0.13 * spot(wing + 0.02, base - 0.30, 0.05, 0.20) + 0.22 * spot(0.0, base + 0.055, 0.20, 0.045)
+    shade -= 0.07 * spot(wing + 0.02, base - 0.30, 0.05, 0.20) + 0.22 * spot(0.0, base + 0.055, 0.20, 0.045)
     shade -= 0.20 * spot(0.0, p[57, 1] + 0.075, 0.20, 0.045) + 0.14 * spot(p[54, 0] + 0.035, p[54, 1], 0.05, 0.06)
     shade -= 0.05 * spot(0, base + 0.13, 0.03, 0.06)
     shade -= 0.22 * np.exp(-(((y - chin) / 0.10) ** 2)) + 0.10 * np.clip((np.abs(theta) - 72) / 30, 0, 1)
     shade += 0.05 * spot(0, -0.75, 0.45, 0.22) + 0.05 * spot(0.52, 0.42, 0.2, 0.16) + 0.07 * spot(0, p[30, 1] - 0.2, 0.05, 0.3)
     if look.hair:
-        edge = (y - look.hair.low(theta[0], 1 + 0.03 * who.length)[None]) / 0.13
+        edge = (y - look.hair.low(theta[0], head.stretch)[None]) / 0.13
         shade -= 0.28 * np.exp(-np.maximum(edge, 0)) * (edge > -3)
     fold = Image.new("L", (width, height))
     pen = ImageDraw.Draw(fold)
@@ -174,7 +189,8 @@ def _freckles(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     pen = ImageDraw.Draw(canvas.colour)
     for group, radius, tone in ((spots, 0.009, 0.86), (moles, 0.016, 0.55)):
         r = radius * canvas.unit
-        for x, y in canvas.texels(group) if len(group) else ():
+        at = canvas.texels(group)
+        for x, y in zip(at[::2], at[1::2], strict=True):
             pen.ellipse((x - r, y - r, x + r, y + r), fill=_tint(look.skin, tone))
 
 
@@ -207,7 +223,6 @@ def _mouth(canvas: Canvas, look: Look) -> None:
     lower = np.vstack([outer_low, inner_low[::-1]])
     mouth = np.vstack([inner_top, inner_low[1:-1]])
     gap = p[66, 1] - p[62, 1]
-    line = p[[62, 66], 1].mean()
     canvas.fill(lower, look.lips, soft=0.010)
     canvas.fill(upper, _tint(look.lips, 0.82), soft=0.010)
     shine = np.array([(-0.12, 0), (0, 0.012), (0.12, 0)]) + ((p[66] + p[57]) / 2)
@@ -218,15 +233,17 @@ def _mouth(canvas: Canvas, look: Look) -> None:
         inside = Image.new("RGB", mask.size, (58, 18, 20))
         pen = ImageDraw.Draw(inside)
 
-        def local(xy: ArrayLike) -> list[tuple[float, float]]:
-            return [(x - box[0], y - box[1]) for x, y in canvas.texels(xy)]
+        def local(xy: ArrayLike) -> list[float]:
+            return canvas.texels(xy, (box[0], box[1]))
 
         tongue = np.stack([0.2 * np.cos(np.linspace(0, 6.3, 20)), 0.12 * np.sin(np.linspace(0, 6.3, 20))], 1)
         pen.polygon(local(tongue + (p[66, 0], p[66, 1] + 0.02)), fill=(150, 66, 68))
-        teeth = np.vstack([inner_top + (0, -0.02), (inner_top + (0, min(0.085, 0.55 * gap)))[::-1]])
-        pen.polygon(local(teeth), fill=(226, 220, 208))
-        for k in np.linspace(-0.24, 0.24, 7):
-            pen.line(local([(k + p[62, 0], p[62, 1] - 0.03), (k + p[62, 0], p[62, 1] + 0.09)]), fill=(196, 188, 176))
+        # A band of teeth behind the upper lip; where the lip comes lower, towards the corners, it hides them.
+        rim = np.array([(-0.27, -0.05), (-0.27, 0.025), (-0.16, 0.055), (0, 0.065), (0.16, 0.055), (0.27, 0.025), (0.27, -0.05)])
+        pen.polygon(local(rim + p[62]), fill=(222, 214, 202))
+        for k in np.linspace(-0.2, 0.2, 6):
+            pen.line(local(np.array([(k, -0.05), (k, 0.05)]) + p[62]), fill=(190, 180, 168))
+        pen.polygon(local(np.vstack([inner_top, (inner_top + (0, 0.018))[::-1]])), fill=(96, 46, 44))
         canvas.colour.paste(inside, box, mask)
     canvas.fill(inner_top, _tint(look.lips, 0.38), opacity=0.85, soft=0.006, width=0.018)
     canvas.label(np.vstack([outer_top, outer_low[1:-1]]), UPPER_LIP)
@@ -237,7 +254,6 @@ def _mouth(canvas: Canvas, look: Look) -> None:
         canvas.label(mouth, INNER_MOUTH)
     for corner in (p[48], p[54]):
         canvas.fill(corner + 0.02 * np.array([(-1, 0), (0, -1), (1, 0), (0, 1)]), _tint(look.lips, 0.4), opacity=0.8, soft=0.012)
-    del line
 
 
 def _eye(canvas: Canvas, look: Look, index: NDArray[np.intp], sign: int, label: int) -> None:
@@ -254,8 +270,8 @@ def _eye(canvas: Canvas, look: Look, index: NDArray[np.intp], sign: int, label: 
     white = Image.new("RGB", mask.size, (226, 219, 213))
     pen = ImageDraw.Draw(white)
 
-    def local(xy: ArrayLike) -> list[tuple[float, float]]:
-        return [(x - box[0], y - box[1]) for x, y in canvas.texels(xy)]
+    def local(xy: ArrayLike) -> list[float]:
+        return canvas.texels(xy, (box[0], box[1]))
 
     inner = p[index[3 if sign < 0 else 0]]
     turn = np.stack([np.cos(np.linspace(0, 6.2, 22)), np.sin(np.linspace(0, 6.2, 22))], 1)
@@ -275,8 +291,7 @@ def _eye(canvas: Canvas, look: Look, index: NDArray[np.intp], sign: int, label: 
     depth = min(0.30 * tall, 0.04)
     shadow = np.vstack([upper, (upper + (0, depth))[::-1]])
     canvas.fill(shadow, (40, 26, 24), opacity=0.55, soft=0.008)
-    lash = np.vstack([upper, upper[-1:] if sign < 0 else upper[-1:]])
-    canvas.fill(lash, (24, 16, 15), opacity=0.75 + 0.25 * look.liner, soft=0.004, width=0.022 + 0.014 * look.liner)
+    canvas.fill(upper, (24, 16, 15), opacity=0.75 + 0.25 * look.liner, soft=0.004, width=0.022 + 0.014 * look.liner)
     outer = p[index[0 if sign < 0 else 3]]
     flick = np.array([outer, outer + (0.035 * sign, -0.012 - 0.02 * look.liner)])
     canvas.fill(flick, (28, 18, 16), opacity=0.7, soft=0.005, width=0.02)
@@ -301,12 +316,13 @@ def _brow(canvas: Canvas, look: Look, rng: np.random.Generator, index: NDArray[n
     k = rng.integers(0, len(top), count)
     root = top[k] + (bottom[k] - top[k]) * rng.uniform(0.15, 1.0, (count, 1))
     fan = np.stack([0.055 * sign * rng.uniform(0.5, 1.2, count), -0.9 * thick[k] * rng.uniform(0.2, 0.6, count)], 1)
-    tip = root + fan * np.array([1.0, 1.0])
+    tip = root + fan
     tip[:, 1] = np.maximum(tip[:, 1], top[k, 1] - 0.012)
     at = canvas.texels(np.stack([root, tip], 1).reshape(-1, 2))
     pen = ImageDraw.Draw(canvas.colour)
-    for n, shade in enumerate(rng.uniform(0.65, 1.1, count).tolist()):
-        pen.line(at[2 * n : 2 * n + 2], fill=_tint(look.brow_colour, shade), width=max(1, round(0.011 * canvas.unit)))
+    shades = [_tint(look.brow_colour, k) for k in (0.68, 0.78, 0.88, 0.98, 1.08)]
+    for n in range(count):
+        pen.line(at[4 * n : 4 * n + 4], fill=shades[n % 5], width=max(1, round(0.011 * canvas.unit)))
 
 
 def _beard(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,38 +69,37 @@ class Light:
         return factors, gloss * shine
 
 
-def _noise(rng: np.random.Generator, cells: int, size: int, channels: int = 1) -> Array:
-    """Smooth noise in 0..1, (size, size, channels)."""
-    seedling = rng.integers(0, 256, (cells, cells, channels), dtype=np.uint8)
-    planes = [
-        np.asarray(Image.fromarray(seedling[..., c]).resize((size, size), Image.Resampling.BICUBIC))
-        for c in range(channels)
-    ]
-    return np.stack(planes, -1) / 255.0
+def _noise(rng: np.random.Generator, cells: int, size: int) -> NDArray[np.float32]:
+    """Smooth noise in 0..1, (size, size, 1)."""
+    seedling = rng.integers(0, 256, (cells, cells), dtype=np.uint8)
+    grown = Image.fromarray(seedling).resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(grown, np.float32)[..., None] / np.float32(255)
 
 
 def _palette(rng: np.random.Generator, count: int) -> Array:
     """Colours that go together: one hue and its neighbours, of varied brightness, (count, 3) in 0..255."""
     base = rng.uniform(30, 225, 3)
     grey = base.mean()
-    dull = rng.uniform(0.2, 1.0)
-    return np.clip(grey + (base - grey) * dull + rng.normal(0, 34, (count, 1)) + rng.normal(0, 16, (count, 3)), 4, 251)
+    dull = rng.uniform(0.05, 0.65)
+    return np.clip(grey + (base - grey) * dull + rng.normal(0, 36, (count, 1)) + rng.normal(0, 11, (count, 3)), 4, 251)
 
 
 def background(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """A background, (size, size, 3): a gradient or clouds, then shapes of one kind, then blur and texture."""
     colours = _palette(rng, 12)
     angle = rng.uniform(0, 2 * np.pi)
-    line = (np.arange(size) + 0.5) / size - 0.5
+    coarse = max(8, size // 3)  # enough for what is smooth anyway
+    line = (np.arange(coarse) + 0.5) / coarse - 0.5
     ramp = np.cos(angle) * line[None, :] + np.sin(angle) * line[:, None]
     if rng.uniform() < 0.35:
         at = rng.uniform(-0.4, 0.4, 2)
         ramp = np.hypot(line[None, :] - at[0], line[:, None] - at[1]) - 0.4
-    ramp = np.clip(ramp / 1.2 + 0.5, 0, 1)[..., None]
-    picture = colours[0] + (colours[1] - colours[0]) * ramp
-    clouds = sum(_noise(rng, cells, size) * weight for cells, weight in ((3, 0.5), (7, 0.3), (17, 0.2)))
-    picture = picture + (colours[2] - picture) * clouds * rng.uniform(0, 0.9)
-    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    ramp = np.clip(ramp / 1.2 + 0.5, 0, 1).astype(np.float32)[..., None]
+    first, second, third = colours[:3].astype(np.float32)
+    picture = first + (second - first) * ramp
+    clouds = sum(_noise(rng, cells, coarse) * np.float32(weight) for cells, weight in ((3, 0.5), (7, 0.3), (17, 0.2)))
+    picture += (third - picture) * clouds * np.float32(rng.uniform(0, 0.9))
+    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
     kind = int(rng.integers(0, 7))
     for number in range(int(rng.integers(6, 26)) if kind else 0):
@@ -123,11 +123,14 @@ def background(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     blur = float(rng.choice([0.0, 0.004, 0.012, 0.03])) * size
     if blur:
         image = image.filter(ImageFilter.GaussianBlur(blur))
-    grain = _noise(rng, max(4, size // 2), size) - 0.5
-    coarse = _noise(rng, max(4, size // 9), size) - 0.5
-    strength = rng.uniform(0, 22, 2)
-    textured = np.asarray(image) + strength[0] * grain + strength[1] * coarse
+    strength = rng.uniform(0, 22, 2).astype(np.float32)
+    grain = strength[0] * _noise(rng, max(4, size // 2), size) + strength[1] * _noise(rng, max(4, size // 9), size)
+    textured = np.asarray(image) + (grain - 0.5 * strength.sum())
     return np.clip(textured, 0, 255).astype(np.uint8)
+
+
+# Normal deviates in 256 steps, for noise at the price of a byte each.
+_NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / 256) for k in range(256)], np.float32)
 
 
 def develop(picture: NDArray[np.uint8], tone: np.random.Generator, noise: np.random.Generator) -> NDArray[np.uint8]:
@@ -139,7 +142,7 @@ def develop(picture: NDArray[np.uint8], tone: np.random.Generator, noise: np.ran
     developed = np.clip(table, 0, 255).astype(np.float32)
     out = np.empty(picture.shape, np.float32)
     for channel in range(3):
-        out[..., channel] = developed[picture[..., channel], channel]
-    out += noise.standard_normal(picture.shape, dtype=np.float32) * np.float32(grain)
+        out[..., channel] = developed[:, channel].take(picture[..., channel])
+    out += (_NORMAL * np.float32(grain)).take(noise.integers(0, 256, picture.shape, dtype=np.uint8))
     np.clip(out, 0, 255, out=out)
     return (out + np.float32(0.5)).astype(np.uint8)

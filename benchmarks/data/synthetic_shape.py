@@ -211,6 +211,7 @@ class Head:
     def __init__(self, who: Identity, does: Expression) -> None:
         self.points = p = face_points(who, does)
         self.who, self.does = who, does
+        self.stretch = 1 + 0.03 * who.length  # of heights, over the mean face
         top = -1.66 - 0.05 * who.skull
         skull = np.array([(0, top), (0.45, top + 0.10), (0.82, top + 0.43), (1.0, -0.80), (1.035, -0.38)])
         outline = np.vstack([skull, p[16:7:-1]])
@@ -220,6 +221,8 @@ class Head:
         self._v = arc / arc[-1]
         self._w = np.maximum(path[:, 0], 0)
         self._y = np.maximum.accumulate(path[:, 1])
+        # The outline is level at both ends, where many v share a y: a slope of nothing keeps the inverse well defined.
+        self._rise = self._y + 1e-9 * np.arange(len(self._y))
         chin, mouth, lip, nose = p[8, 1], p[[62, 66], 1].mean(), p[57, 1], p[33, 1]
         stations = {
             # y: outline, mid-line, back
@@ -278,14 +281,14 @@ class Head:
 
     def row(self, y: ArrayLike) -> Array:
         """v at a height of the face plane."""
-        # The outline is level at both ends, where many v share a y: a slope of nothing keeps the inverse well defined.
-        return np.interp(y, self._y + 1e-9 * np.arange(len(self._y)), self._v)
+        return np.interp(y, self._rise, self._v)
 
     def locate(self, xy: ArrayLike) -> tuple[Array, Array]:
         """Face-plane points (n, 2) -> theta in degrees, v."""
-        xy = np.asarray(xy, dtype=np.float64)
-        v = self.row(xy[:, 1])
-        return np.degrees(np.arcsin(np.clip(xy[:, 0] / np.maximum(self.at(v)[0], 1e-6), -1, 1))), v
+        xy = np.asarray(xy, dtype=np.float64).reshape(-1, 2)
+        w = np.interp(xy[:, 1], self._rise, self._w)
+        sine = np.minimum(np.maximum(xy[:, 0] / np.maximum(w, 1e-6), -1), 1)
+        return np.degrees(np.arcsin(sine)), self.row(xy[:, 1])
 
     def surface(self, theta: ArrayLike, v: ArrayLike) -> Array:
         """Points (..., 3) at theta (degrees) and v, which broadcast."""
@@ -342,7 +345,7 @@ class View:
         far = np.sign(self.pose[0])
         if far:
             jaw = np.flatnonzero(SIDE[:17] == far)
-            steps = far * np.linspace(90, 25, 196)
+            steps = far * np.linspace(90, 25, 66)
             level = View((self.pose[0], self.pose[1], 0.0))
             x = level.project(level.turn(head.surface(steps[None], v[jaw, None])))[..., 0] * far
             best = x.argmax(1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pocketface.benchmarks.data.synthetic_look import Hair, Look
 from pocketface.benchmarks.data.synthetic_paint import HAIR, SKIN, paint_head
@@ -12,12 +14,13 @@ from pocketface.benchmarks.data.synthetic_raster import CLEAR, UNLABELLED, Sheet
 from pocketface.benchmarks.data.synthetic_scene import Light
 from pocketface.benchmarks.data.synthetic_shape import LEFT_EYE, RIGHT_EYE, Array, Head, View
 
-_HEAD_GRID, _HAIR_GRID, _BODY_GRID, _EAR_GRID = (58, 66), (44, 52), (22, 20), (12, 10)
+HAIR_REACH = 180.0  # degrees of theta on each side: hair goes all the way round
+_HEAD_GRID, _HAIR_GRID, _BODY_GRID, _EAR_GRID = (58, 66), (44, 64), (22, 20), (12, 10)
 
 
 def _sheet(
     points: Array, view: View, light: Light, texture: NDArray[np.uint8], *, gloss: float, share: float = 1.0,
-    bias: float = 0.0, strands: bool = False, two_sided: bool = False,
+    bias: float = 0.0, strands: bool = False, two_sided: int = sys.maxsize,
 ) -> Sheet:  # fmt: skip
     turned = view.turn(points, share)
     factors, shine = light.shade(turned, gloss=gloss, strands=strands)
@@ -41,7 +44,9 @@ def person(
     v = np.linspace(0, 1, _HEAD_GRID[0] + 1)[:, None]
     theta = np.linspace(-Head.REACH, Head.REACH, _HEAD_GRID[1] + 1)[None]
     skin = paint_head(head, look, rng, height, width)
-    sheets = [_body(head, look, view, light), *_ears(head, look, view, light)]
+    sheets = [_body(head, look, view, light), ]
+    if not (look.hair and look.hair.covers_ears):
+        sheets += _ears(head, look, view, light)
     sheets.append(_sheet(head.surface(theta, v), view, light, skin, gloss=look.gloss))
     if look.hair:
         sheets.append(_hair(head, look.hair, view, light, rng, height, width))
@@ -77,14 +82,15 @@ def _body(head: Head, look: Look, view: View, light: Light) -> Sheet:
         "high": 1.72 + 0 * across,
         "shirt": 2.22 - 0.34 * np.minimum(across / 24, 1),
     }[look.collar]
-    cloth = rows > neckline
+    cloth = np.clip((rows - neckline) / 0.03 + 0.5, 0, 1)
     # The chin's shadow on the neck.
     dim = 1 - 0.45 * np.exp(-np.maximum(rows - 1.35, 0) / 0.28) * np.exp(-((across / 75) ** 2))
     hem = 1 - 0.35 * np.exp(-(((rows - neckline) / 0.03) ** 2))
     fold = 1 + 0.05 * np.sin(across / 7 + rows * 3) * (rows > 2.1)
+    neck = (1 - cloth) * 0.9 * dim
     texture = np.empty((tall, wide, 4), np.uint8)
     for c in range(3):
-        texture[..., c] = np.clip(np.where(cloth, look.clothes[c] * fold, look.skin[c] * 0.9 * dim) * hem, 0, 255)
+        texture[..., c] = np.clip((neck * look.skin[c] + cloth * look.clothes[c] * fold) * hem, 0, 255)
     texture[..., 3] = 0
     # Behind the head whatever the pose: a lowered chin must not sink into the chest.
     return _sheet(points, view, light, texture, gloss=0.3 * look.gloss, share=0.3, bias=-0.9)
@@ -122,14 +128,14 @@ def _ears(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
         )
         if side < 0:  # columns run to the right of the picture
             points = points[:, ::-1]
-        sheets.append(_sheet(points, view, light, texture if side > 0 else texture[:, ::-1].copy(), gloss=6, two_sided=True))
+        sheets.append(_sheet(points, view, light, texture if side > 0 else texture[:, ::-1].copy(), gloss=6, two_sided=0))
     return sheets
 
 
 def _hair(
     head: Head, hair: Hair, view: View, light: Light, rng: np.random.Generator, height: int, width: int
 ) -> Sheet:
-    stretch = 1 + 0.03 * head.who.length
+    stretch = head.stretch
     crown_rows = round(_HAIR_GRID[0] * (0.75 if hair.bottom < 1.3 else 0.5))
     v = np.concatenate([np.linspace(0, float(head.row(0.0)), crown_rows), np.zeros(_HAIR_GRID[0] + 1 - crown_rows)])
     y_low = np.linspace(0.0, hair.bottom * stretch, _HAIR_GRID[0] + 2 - crown_rows)[1:]
@@ -148,12 +154,13 @@ def _hair(
     hang = np.clip(y_low / 1.2, 0, 1)
     last = crown_rows - 1
     y[crown_rows:] = y_low
-    w[crown_rows:] = w[last] + (0.05 if hair.bottom > 1.5 else -0.06) * np.sin(hang * np.pi / 2)
+    # Long hair falls straight; short hair follows the head in to the nape.
+    w[crown_rows:] = w[last] + (0.05 if hair.bottom > 1 else -0.5) * np.sin(hang * np.pi / 2)
     w[crown_rows:] += 0.10 * np.clip(y_low - 1.7, 0, 1)
     ze[crown_rows:] = ze[last] - 0.16 * hang
     zf[crown_rows:] = zf[last] + (0.30 - zf[last]) * np.clip(y_low / 0.5, 0, 1)
     zb[crown_rows:] = zb[last] + (-0.95 - zb[last]) * np.clip(y_low / 0.9, 0, 1)
-    theta = np.radians(np.linspace(-Head.REACH, Head.REACH, _HAIR_GRID[1] + 1))[None]
+    theta = np.radians(np.linspace(-HAIR_REACH, HAIR_REACH, _HAIR_GRID[1] + 1))[None]
     cos = np.cos(theta)
     front = np.maximum(cos, 0)
     lumps = _field(rng, (9, 13), (len(y), theta.size)) * (0.12 if hair.style == "round" else 0.03 + 0.05 * hair.curl)
@@ -161,35 +168,47 @@ def _hair(
     z = np.where(cos > 0, ze[:, None] + (zf - ze)[:, None] * front**0.85, ze[:, None] + (ze - zb)[:, None] * cos)
     points = np.stack([w[:, None] * np.sin(theta) * grow, np.repeat(y[:, None], theta.size, 1), z * grow], -1)
 
-    # Half the head's texture resolution across is enough: strands are narrow, and their tips are drawn by the label.
-    tall, wide = height, width
-    row_y = np.interp((np.arange(tall) + 0.5) / tall * _HAIR_GRID[0], np.arange(len(y)), y)[:, None]
-    angle = (2 * (np.arange(wide) + 0.5) / wide - 1) * Head.REACH
-    tips = _field(rng, (1, wide // 3), (1, wide))[0] + _field(rng, (1, wide // 11), (1, wide))[0]
-    waves = 1 if hair.curl < 0.35 else 2
-    edge = hair.low(angle, stretch) + hair.ragged * tips * np.where(np.abs(angle) > 60, 1.6, 1.0)
-    grain = _field(rng, (max(2, tall // (40 if waves == 1 else 9)), wide // 2), (tall, wide))
-    locks = _field(rng, (4 if waves == 1 else 22, wide // (14 if waves == 1 else 20)), (tall, wide))
-    shade = 0.92 + 0.17 * grain + 0.17 * locks
-    if hair.part is not None:
-        shade = shade * (1 - 0.45 * np.exp(-(((angle - hair.part) / 2.2) ** 2))[None] * (row_y < -1.15))
-    # Darker towards the ends that lie against neck and cheek.
-    shade = shade * (1 - 0.22 * np.clip(row_y - 0.2, 0, 1.4) / 1.4)
-    texture = np.empty((tall, wide, 4), np.uint8)
-    for c in range(3):
-        texture[..., c] = np.clip(hair.colour[c] * shade, 0, 255)
-    texture[..., 3] = np.where(row_y < edge[None], HAIR, CLEAR)
-    bright = sum(hair.colour) / 3
     return _sheet(
-        points, view, light, texture, gloss=(16 + 0.22 * bright) * (1 - 0.6 * hair.curl), bias=0.01, strands=True, two_sided=True
-    )
+        points, view, light, _strands(hair, rng, y, stretch, height, width),
+        gloss=(16 + 0.075 * sum(hair.colour)) * (1 - 0.6 * hair.curl), bias=0.01, strands=True, two_sided=crown_rows if hair.bottom > 1 else sys.maxsize,
+    )  # fmt: skip
+
+
+def _strands(
+    hair: Hair, rng: np.random.Generator, rows: Array, stretch: float, height: int, width: int
+) -> NDArray[np.uint8]:
+    """Texture of hair whose rows of vertices are at heights ``rows``: strands or curls, a parting, ragged tips."""
+    curly = hair.curl > 0.35
+    # Strands are narrow across and long.
+    height = height * 3 // 4
+    grain = _grown(rng, (max(2, height // (9 if curly else 40)), width // 2), (height, width))
+    locks = _grown(rng, (22 if curly else 4, width // (20 if curly else 14)), (height, width))
+    shade = Image.blend(grain, locks, 0.5)
+    row_y = np.interp((np.arange(height) + 0.5) / height * (len(rows) - 1), np.arange(len(rows)), rows)
+    if hair.part is not None:
+        at = (hair.part / HAIR_REACH + 1) * 0.5 * width
+        ImageDraw.Draw(shade).line((at, 0, at, np.searchsorted(row_y, -1.15)), fill=50, width=max(1, width // 140))
+    table = np.empty((256, 4), np.uint8)
+    table[:, :3] = np.clip(np.outer(np.linspace(0.52, 1.32, 256), hair.colour), 0, 255)
+    table[:, 3] = HAIR
+    texture = table.view(np.uint32)[:, 0].take(np.asarray(shade))
+    angle = (2 * (np.arange(width) + 0.5) / width - 1) * HAIR_REACH
+    tips = _field(rng, (1, width // 3), (1, width))[0] + _field(rng, (1, width // 11), (1, width))[0]
+    tips += 1.2 * _field(rng, (1, width // 40), (1, width))[0]
+    edge = hair.low(angle, stretch) + hair.ragged * tips * np.where(np.abs(angle) > 60, 1.6, 1.0)
+    texture |= np.where(row_y[:, None] < edge[None], np.uint32(0), np.uint32(CLEAR << 24))
+    return texture.view(np.uint8).reshape(height, width, 4)
+
+
+def _grown(rng: np.random.Generator, cells: tuple[int, int], shape: tuple[int, int]) -> Image.Image:
+    """Smooth noise in 0..255."""
+    seedling = Image.fromarray(rng.integers(0, 256, (max(cells[0], 1), max(cells[1], 1)), dtype=np.uint8))
+    return seedling.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
 
 
 def _field(rng: np.random.Generator, cells: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
     """Smooth noise in -1..1."""
-    seedling = Image.fromarray(rng.integers(0, 256, (max(cells[0], 1), max(cells[1], 1)), dtype=np.uint8))
-    grown = np.asarray(seedling.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float32)
-    return grown / np.float32(127.5) - 1
+    return np.asarray(_grown(rng, cells, shape), np.float32) / np.float32(127.5) - 1
 
 
 def _glasses(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
@@ -206,7 +225,7 @@ def _glasses(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
         return np.concatenate([xy, 1.09 - 0.26 * xy[..., :1] ** 2], -1)
 
     def ribbon(a: Array, b: Array) -> Sheet:
-        return _sheet(np.stack([a, b]), view, light, texture, gloss=30, bias=0.03, two_sided=True)
+        return _sheet(np.stack([a, b]), view, light, texture, gloss=30, bias=0.03, two_sided=0)
 
     sheets, corners = [], []
     for index, side in ((RIGHT_EYE, -1.0), (LEFT_EYE, 1.0)):
@@ -222,6 +241,4 @@ def _glasses(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
     inner = [head.points[index].mean(0)[0] + (0.035 - half_w) * side for index, side in ((RIGHT_EYE, -1), (LEFT_EYE, 1))]
     bridge = np.stack([np.linspace(inner[0], inner[1], 7), 0.03 - 0.05 * np.sin(np.linspace(0, np.pi, 7))], 1)
     sheets.append(ribbon(place(bridge), place(bridge + (0, 0.032))))
-    if look.tint > 0.01:
-        sheets += []
     return sheets

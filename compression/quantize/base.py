@@ -1,4 +1,6 @@
-"""What every quantizer shares: its configuration is checked, the fp32 file stays as it is, the new file is written, checked and renamed."""
+"""What every quantizer shares: its configuration is checked, the fp32 file stays as it is, the new file is written,
+checked and renamed.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
 from pocketface.converters.formats.base import Exported, write_exported
 from pocketface.sdk.errors import BadInputError, ConfigError
 from pocketface.sdk.manifest import Format, Precision
@@ -22,7 +25,8 @@ class QuantizeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Base of every quantizer's configuration.
 
     Attributes:
-        keep_float: modules of the network (``"features.0"``, and all below it) that stay in float32, weights and arithmetic.
+        keep_float: modules of the network (``"features.0"``, and all below it) that stay in float32, weights and
+            arithmetic.
     """
 
     keep_float: tuple[str, ...] = ()
@@ -81,7 +85,8 @@ class Quantizer:
         Args:
             source: the fp32 file.
             path: the file to write. Its inputs and outputs are float32, as the source's.
-            calibration: (N, 3, S, S) float32, normalised; real inputs of the network. Ignored where weights alone are quantized.
+            calibration: (N, 3, S, S) float32, normalised; real inputs of the network. Ignored where weights alone are
+                quantized.
             config: default: the quantizer's defaults.
             force: replace what is there.
 

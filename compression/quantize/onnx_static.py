@@ -1,7 +1,7 @@
 """ONNX with int8 weights and 8-bit activations, through onnxruntime's static quantization (QDQ).
 
-Weights are symmetric per output channel; activation ranges come from calibration images. The heads keep float arithmetic with int8
-weights: a coordinate in 8 bits would step by half a pixel.
+Weights are symmetric per output channel; activation ranges come from calibration images. The heads keep float
+arithmetic with int8 weights: a coordinate in 8 bits would step by half a pixel.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+
 from pocketface.compression.quantize.base import Calibration, QuantizeConfig, Quantizer, check_modules, under
 from pocketface.compression.quantize.onnx_weights import store_as_int8, weights
 from pocketface.converters.formats.base import INPUT, Exported

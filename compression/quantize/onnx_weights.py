@@ -1,4 +1,5 @@
-"""ONNX with int8 weights: each one is stored in 8 bits per output channel behind a DequantizeLinear; arithmetic stays float32.
+"""ONNX with int8 weights: each one is stored in 8 bits per output channel behind a DequantizeLinear; arithmetic stays
+float32.
 
 A file of about a quarter of the size, that computes what the float network computes with rounded weights.
 """
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
 from pocketface.compression.quantize.base import Calibration, QuantizeConfig, Quantizer, check_modules, under
 from pocketface.converters.formats.base import Exported
 from pocketface.sdk.errors import ConfigError
@@ -22,7 +24,8 @@ class WeightsConfig(QuantizeConfig, frozen=True, kw_only=True):
     """Weights in 8 bits.
 
     Attributes:
-        min_elements: weights with fewer values stay in float32: a depthwise kernel or the first layer saves nothing and costs accuracy.
+        min_elements: weights with fewer values stay in float32: a depthwise kernel or the first layer saves nothing
+            and costs accuracy.
     """
 
     min_elements: int = 1024
@@ -34,7 +37,9 @@ class WeightsConfig(QuantizeConfig, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of the graph: the initializer's name (its module path + ``.weight``), and the axis of its output channels."""
+    """A weight of the graph: the initializer's name (its module path + ``.weight``), and the axis of its output
+    channels.
+    """
 
     name: str
     axis: int

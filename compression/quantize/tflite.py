@@ -1,7 +1,7 @@
 """TFLite with int8 weights (w8), and with int8 weights and activations (w8a8), through ai-edge-quantizer.
 
-Weights are symmetric per output channel. In w8a8 the heads keep float arithmetic with int8 weights: a coordinate in 8 bits would step by
-half a pixel.
+Weights are symmetric per output channel. In w8a8 the heads keep float arithmetic with int8 weights: a coordinate in 8
+bits would step by half a pixel.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
 from pocketface.compression.quantize.base import Calibration, QuantizeConfig, Quantizer, check_modules
 from pocketface.converters.formats.base import INPUT, Exported
 from pocketface.sdk.errors import ConfigError
 
-# litert-torch names an operation's output after the modules it comes from, outermost first, each CLASS_ATTRIBUTE, with a slash between;
-# after a semicolon follow those that were fused into it.
+# litert-torch names an operation's output after the modules it comes from, outermost first, each CLASS_ATTRIBUTE, with
+# a slash between; after a semicolon follow those that were fused into it.
 _ROOT = "_net"
 """Attribute under which the exporter holds the network (converters/formats/tflite.py)."""
 
@@ -30,8 +31,10 @@ class StaticConfig(QuantizeConfig, frozen=True, kw_only=True):
 
     Attributes:
         weights_only: modules whose weights are int8 while their arithmetic stays float32.
-        float_pooling: average the last feature map in float32; it is then as exact as the feature map's own 8 bits allow.
-        calibration: how an activation's range follows from the images: their extremes, or a moving average of each image's extremes.
+        float_pooling: average the last feature map in float32; it is then as exact as the feature map's own 8 bits
+            allow.
+        calibration: how an activation's range follows from the images: their extremes, or a moving average of each
+            image's extremes.
     """
 
     weights_only: tuple[str, ...] = ("points", "score")
@@ -47,7 +50,9 @@ def _module(name: str) -> str:
 
 
 def _pattern(module: str) -> str:
-    """A regular expression for the outputs of a module and all below it. Attribute names may hold underscores, class names too."""
+    """A regular expression for the outputs of a module and all below it. Attribute names may hold underscores,
+    class names too.
+    """
     steps = "".join(rf"/[^/;]*_{re.escape(part)}" for part in module.split("."))
     return rf"^[^;]*?{_ROOT}{steps}(?=[/;]|$)"
 
@@ -70,29 +75,31 @@ _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"
 
 
 def _check(modules: tuple[str, ...], names: list[str], key: str) -> None:
-    missing = tuple(
-        module for module in modules if not any(re.search(_pattern(module), name) for name in names)
-    )
+    missing = tuple(module for module in modules if not any(re.search(_pattern(module), name) for name in names))
     check_modules(missing, sorted({_module(name) for name in names}), key)
 
 
 def _quantize_weights(source: Exported, path: Path, calibration: Calibration, config: WeightsConfig) -> None:
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
-    from ai_edge_quantizer.quantizer import AlgorithmName, Quantizer as EdgeQuantizer
+    from ai_edge_quantizer.quantizer import AlgorithmName
+    from ai_edge_quantizer.quantizer import Quantizer as EdgeQuantizer
 
     data = source.path.read_bytes()
     _check(config.keep_float, _names_with_weights(data), "keep_float")
     quantizer = EdgeQuantizer(data)
     quantizer.add_weight_only_config(".*", Op.ALL_SUPPORTED, num_bits=8)
     for module in config.keep_float:
-        quantizer.update_quantization_recipe(_pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+        quantizer.update_quantization_recipe(
+            _pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
     _write(path, quantizer.quantize(enable_progress_bar=False, enable_progress_report=False))
 
 
 def _quantize_static(source: Exported, path: Path, calibration: Calibration, config: StaticConfig) -> None:
     from ai_edge_quantizer.calibrator import Calibrator
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
-    from ai_edge_quantizer.quantizer import AlgorithmName, Quantizer as EdgeQuantizer
+    from ai_edge_quantizer.quantizer import AlgorithmName
+    from ai_edge_quantizer.quantizer import Quantizer as EdgeQuantizer
     from ai_edge_quantizer.recipe_manager import RecipeManager
     from ai_edge_quantizer.utils import qsv_utils
 

@@ -1,4 +1,5 @@
-"""What every export format shares: the request is checked, the network copied, the file written under a temporary name, checked and renamed.
+"""What every export format shares: the request is checked, the network copied, the file written under a temporary
+name, checked and renamed.
 
 A format's own file says how to convert (`Exporter.convert`) and how the tensors are called in the result.
 """
@@ -32,7 +33,9 @@ OUTPUTS = ("points", "score")
 
 
 class ConversionError(PocketfaceError):
-    """A converter gave up, or gave a file that does not hold what it should. The cause is chained; the log has the rest."""
+    """A converter gave up, or gave a file that does not hold what it should. The cause is chained; the log has the
+    rest.
+    """
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,8 @@ class Exporter:
             force: replace what is there.
 
         Raises:
-            BadInputError: the network is in training mode or has other outputs, a precision that the format does not have, or the file
-                exists.
+            BadInputError: the network is in training mode or has other outputs, a precision that the format does not
+                have, or the file exists.
             ConversionError: the converter failed, or its result has other tensors than asked for.
         """
         path = Path(path)
@@ -206,7 +209,9 @@ def write_exported(
 
 
 def _prepared(net: nn.Module, input_size: int) -> tuple[nn.Module, torch.Tensor, int]:
-    """A float32 CPU copy of the network, an example input, and the number of landmarks; checks the network's outputs."""
+    """A float32 CPU copy of the network, an example input, and the number of landmarks; checks the network's
+    outputs.
+    """
     import torch
 
     if input_size < 1:
@@ -215,7 +220,7 @@ def _prepared(net: nn.Module, input_size: int) -> tuple[nn.Module, torch.Tensor,
         raise BadInputError(
             f"{type(net).__name__} is in training mode", expected="evaluation mode", next="Call net.eval() first"
         )
-    own = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
+    own = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example = torch.zeros(1, 3, input_size, input_size)
     with torch.no_grad():
         outputs = own(example)

@@ -20,9 +20,7 @@ class CoreMLExporter(Exporter):
     suffix = ".mlpackage"
     precisions = ("fp32", "fp16")
 
-    def convert(
-        self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None
-    ) -> None:
+    def convert(self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None) -> None:
         import coremltools as ct
 
         program = torch.export.export(net, (example,)).run_decompositions({})

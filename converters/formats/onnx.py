@@ -24,9 +24,7 @@ class OnnxExporter(Exporter):
     suffix = ".onnx"
     precisions = ("fp32", "fp16")
 
-    def convert(
-        self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None
-    ) -> None:
+    def convert(self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None) -> None:
         model = _exported(net, example) if fp32 is None else onnx.load(fp32.path)
         if precision == "fp16":
             model = _half(model)
@@ -83,7 +81,9 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Drop what only debuggers read: shapes of intermediate tensors, and notes that quote the exporting machine's source paths."""
+    """Drop what only debuggers read: shapes of intermediate tensors, and notes that quote the exporting machine's
+    source paths.
+    """
     del model.metadata_props[:]
     model.doc_string = ""
     del model.graph.value_info[:]

@@ -1,6 +1,7 @@
 """TFLite, through litert-torch; channels last, as every mobile runtime wants it.
 
-fp16 casts the weights of the fp32 file: they are stored in half precision, and runtimes compute in whichever precision their hardware has.
+fp16 casts the weights of the fp32 file: they are stored in half precision, and runtimes compute in whichever precision
+their hardware has.
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ class TfliteExporter(Exporter):
     precisions = ("fp32", "fp16")
     layout = "NHWC"
 
-    def convert(
-        self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None
-    ) -> None:
+    def convert(self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None) -> None:
         if fp32 is None or precision == "fp32":
             import litert_torch
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from pocketface.benchmarks.machine import FEATURES, parse_cpuinfo, this_machine
+from pocketface.benchmarks.machine import FEATURES, busy_share, parse_cpuinfo, parse_stat, this_machine
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -63,3 +65,26 @@ def test_this_machine_is_named_and_saves_as_json():
     assert json.loads(json.dumps(machine.to_dict()))["cpu"] == machine.cpu
     assert machine.cpu in str(machine)
     assert platform.machine() in str(machine)
+
+
+def test_busy_ticks_are_all_but_idle_and_waiting():
+    # user nice system idle iowait irq softirq steal guest guest_nice
+    assert parse_stat("cpu  10 2 3 100 20 1 1 5 7 1\ncpu0 1 1 1 1\n") == (10 + 2 + 3 + 1 + 1 + 5, 142)
+
+
+def test_busy_share_where_nothing_is_known_and_where_nothing_moves(tmp_path: Path):
+    assert busy_share(0, tmp_path / "absent") is None
+    (tmp_path / "stat").write_text("cpu  1 1 1 1 1 1 1 1 1 1\n")
+    assert busy_share(0, tmp_path / "stat") is None
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="Linux only")
+def test_busy_share_sees_another_process():
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        share = busy_share(0.3)
+    finally:
+        loop.kill()
+        loop.wait()
+    assert share is not None
+    assert share > 0.2 / (os.cpu_count() or 1)  # one process of one thread, even if it shares its core

@@ -55,8 +55,8 @@ def test_points_are_zero_based_and_attributes_kept(root, points):
         np.testing.assert_allclose(face.points, want, rtol=1e-6)
         assert face.image.is_file()
     assert dict(faces[1].attributes) == {
-        **{"pose": True, "expression": False, "illumination": False},
-        **{"make-up": False, "occlusion": False, "blur": True},
+        "pose": True, "expression": False, "illumination": False,
+        "make-up": False, "occlusion": False, "blur": True,
     }
 
 

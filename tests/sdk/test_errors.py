@@ -26,6 +26,10 @@ def test_message_has_no_doubled_full_stops_and_shows_an_empty_list_of_choices() 
     assert str(BadInputError("It broke.", choices=[], next="Try again.")) == "It broke. Valid: none. Try again."
 
 
+def test_a_command_as_next_action_stays_as_it_is_typed() -> None:
+    assert str(BadInputError("67 points", next="pocketface schemes")) == "67 points. pocketface schemes."
+
+
 def test_unknown_name_suggests_the_nearest_and_lists_all_sorted() -> None:
     text = str(UnknownNameError("model", "mobilnetv2", ["resnet", "mobilenetv2"], next="Look again"))
     assert text == "unknown model 'mobilnetv2' (did you mean 'mobilenetv2'?). Valid: mobilenetv2, resnet. Look again."

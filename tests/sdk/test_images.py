@@ -155,6 +155,7 @@ def test_no_truncated_file_gives_half_a_picture(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's remarks on broken tags
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.gif", "a.bmp", "a.tif"])
 def test_damaged_files_give_a_picture_or_an_image_error(tmp_path: Path, name: str) -> None:
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8))

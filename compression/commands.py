@@ -1,0 +1,121 @@
+"""The subcommands of this package: ``compress``, ``ablate`` and ``results``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pocketface.sdk.files import write_atomic
+from pocketface.sdk.terminal import console, write_json
+
+RecipePath = Annotated[Path, typer.Argument(help="Recipe, e.g. compression/recipes/face68-kd.yaml.", show_default=False)]
+Data = Annotated[Path, typer.Option(help="Root of the annotated faces.", envvar="POCKETFACE_DATA", show_default=False)]
+Out = Annotated[Path, typer.Option(help="The run's folder; what is done there already is not done again.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting: key.subkey=value. Give it again for several.", show_default=False),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out annotations that cannot be used.")]
+Threads = Annotated[int, typer.Option(help="Threads that training may use (0: all cores).", min=0)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def compress(
+    recipe: RecipePath,
+    data: Data,
+    out: Out,
+    set: Set = None,
+    skip_bad: SkipBad = False,
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    json: Annotated[str | None, typer.Option(help="Write the figures as JSON; - is standard output.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the --json file if it exists.")] = False,
+) -> None:
+    """Distil, export, quantize, verify and measure a model: from faces to a bundle and a report."""
+    from pocketface.compression.pipeline.report import summary_table
+    from pocketface.compression.pipeline.run import compress as run
+    from pocketface.compression.pipeline.run import result_json
+
+    context = _context(recipe, data, out, set, skip_bad, threads, quiet)
+    result = run(context)
+    if json is not None:
+        import msgspec
+
+        write_json(msgspec.json.decode(result_json(result)), json, force=force)
+    if json != "-":
+        console().print(summary_table(context, result))
+        console().print(f"bundle {result.bundle}\nreport {context.run / 'report.html'}")
+
+
+compress.epilog = "Example: pocketface compress compression/recipes/face68-kd.yaml --data 300w --out runs/face68"  # type: ignore[attr-defined]
+
+
+def ablate(
+    recipe: RecipePath,
+    data: Data,
+    out: Out,
+    row: Annotated[list[str] | None, typer.Option(help="Only this row. Give it again for several.")] = None,
+    set: Set = None,
+    skip_bad: SkipBad = False,
+    threads: Threads = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train the recipe's ablation: the same student with each loss and seed. Resumes; shares the run's teachers."""
+    import msgspec
+
+    from pocketface.compression.pipeline.ablation import run_ablation
+    from pocketface.compression.pipeline.page import ablation_table
+
+    context = _context(recipe, data, out, set, skip_bad, threads, quiet)
+    trials = run_ablation(context, row or ())
+    write_atomic(out / "ablation.json", msgspec.json.format(msgspec.json.encode(trials), indent=1), force=True)
+    console().print(ablation_table(trials))
+
+
+ablate.epilog = "Example: pocketface ablate compression/recipes/face68-kd.yaml --data 300w --out runs/face68"  # type: ignore[attr-defined]
+
+
+def results(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or a results .json.", show_default=False)],
+    page: Annotated[Path, typer.Option(help="The Markdown page to write; its figures go beside it as .json.")],
+) -> None:
+    """Write a results page from what a run stored, or again from its .json."""
+    from pocketface.compression.pipeline.page import collect, read_results, write_page
+
+    source = read_results(run) if run.suffix == ".json" else collect(run)
+    write_page(source, page)
+    print(f"wrote {page} and {page.with_suffix('.json')}")
+
+
+results.epilog = "Example: pocketface results runs/face68 --page docs/results/face68-kd.md"  # type: ignore[attr-defined]
+
+
+def _context(recipe, data, out, overrides, skip_bad, threads, quiet):  # type: ignore[no-untyped-def]
+    from pocketface.compression.pipeline.context import Context
+    from pocketface.compression.recipe import load_recipe
+
+    loaded = load_recipe(recipe, tuple(overrides or ()))
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    _log_to(out / "log.txt")
+    return Context(loaded, data, out, skip_bad=skip_bad, progress=not quiet)
+
+
+def _log_to(path: Path) -> None:
+    """Everything we and Lightning log goes to a file; of ours, warnings go to the terminal too."""
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    shown = logging.StreamHandler()
+    shown.setLevel(logging.WARNING)
+    shown.setFormatter(logging.Formatter("pocketface: %(message)s"))
+    for name, handlers in (("pocketface", [file, shown]), ("lightning.pytorch", [file])):
+        logger = logging.getLogger(name)
+        # Some converters give the root logger a handler of their own, which would print every line once more.
+        logger.handlers, logger.propagate = handlers, False
+        logger.setLevel(logging.INFO)

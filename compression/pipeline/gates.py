@@ -1,0 +1,44 @@
+"""The recipe's bounds against what was measured: parity per variant, latency ratio, the student's own accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pocketface.benchmarks.reports.data import Gate
+from pocketface.compression.recipe import GateSpec
+from pocketface.converters.bundle import Candidate
+
+
+def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -> list[Gate]:
+    """Every gate of a recipe. A variant that nothing here can run passes only if the recipe lists it."""
+    found = []
+    if spec.max_nme:
+        found.append(_gate("NME on the test faces", "student", student_nme, spec.max_nme))
+    for candidate in candidates:
+        found.append(_parity(spec, candidate))
+        bound = spec.max_latency_ratio.get(candidate.exported.precision)
+        if bound is not None and candidate.latency:
+            worst = max(latency.ratio for latency in candidate.latency)
+            found.append(_gate("latency ratio", candidate.id, worst, bound))
+    return found
+
+
+def _parity(spec: GateSpec, candidate: Candidate) -> Gate:
+    parity, bounds = candidate.parity, candidate.bounds
+    if parity is None:
+        allowed = candidate.id in spec.allow_unverified
+        note = candidate.reason + ("; the recipe allows it" if allowed else "; not in gates.allow_unverified")
+        return Gate(
+            gate="parity", variant=candidate.id, figure=None, bound=None, passed=None if allowed else False, note=note
+        )
+    if bounds.max_nme_increase is not None:
+        figure, bound, name = parity.nme_increase, bounds.max_nme_increase, "NME increase"
+    else:
+        figure, bound, name = parity.outputs["points"].max_error, bounds.max_tensor_error, "tensor error"
+    passed = candidate.status == "passed"
+    return Gate(gate=name, variant=candidate.id, figure=figure, bound=bound, passed=passed, note=candidate.reason)
+
+
+def _gate(name: str, variant: str, figure: float, bound: float) -> Gate:
+    # Written so that NaN fails.
+    return Gate(gate=name, variant=variant, figure=figure, bound=bound, passed=bool(figure <= bound))

@@ -1,0 +1,45 @@
+"""Faces as the runtime would feed them: calibration, parity and every reported accuracy go through sdk/preprocess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pocketface.benchmarks.data.face import Face
+from pocketface.benchmarks.data.synthetic import render_face
+from pocketface.compression.models.heads import LandmarkNet
+from pocketface.sdk.geometry import Box, Crop
+from pocketface.sdk.images import read_image
+from pocketface.sdk.preprocess import normalise, resample
+
+GOLDEN_SEED = 900_000
+
+
+def reference_pixels(faces: Sequence[Face], size: int) -> NDArray[np.float32]:
+    """(N, size, size, 3) float32 in [0, 255]: each face in its ground-truth box."""
+    return np.stack([resample(read_image(face.image), Crop.from_box(face.box), size) for face in faces])
+
+
+def reference_truth(faces: Sequence[Face]) -> NDArray[np.float32]:
+    """(N, n, 2) annotated landmarks in the normalised coordinates of the same crops."""
+    return np.stack([Crop.from_box(face.box).to_normalised(face.points) for face in faces])
+
+
+def network_inputs(faces: Sequence[Face], net: LandmarkNet) -> NDArray[np.float32]:
+    """(N, 3, S, S) float32, normalised as the network wants it."""
+    pixels = reference_pixels(faces, net.input_size)
+    return np.concatenate([normalise(image, net.mean, net.std) for image in pixels])
+
+
+def as_tensor(pixels: NDArray[np.float32]) -> torch.Tensor:
+    """(N, S, S, 3) -> (N, 3, S, S)."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def golden_images(count: int, size: int = 256) -> list[tuple[NDArray[np.uint8], Box]]:
+    """Drawn faces, far from any seed that trains: what goes into a bundle may not come from a data set."""
+    faces = [render_face(GOLDEN_SEED + number, size) for number in range(count)]
+    return [(face.image, Box.around(face.points)) for face in faces]

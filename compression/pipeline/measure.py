@@ -1,0 +1,108 @@
+"""What is measured on the finished files: parity with torch, accuracy on the test faces, latency side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from pocketface.benchmarks.accuracy import evaluate
+from pocketface.benchmarks.data.fingerprint import dataset_hash
+from pocketface.benchmarks.latency import measure as measure_latency
+from pocketface.benchmarks.machine import this_machine
+from pocketface.compression.pipeline.accuracy import NetworkAccuracy
+from pocketface.compression.pipeline.context import Context
+from pocketface.compression.pipeline.inputs import network_inputs, reference_truth
+from pocketface.compression.training.faces import thin
+from pocketface.converters import parity, reference
+from pocketface.converters.bundle import Candidate
+from pocketface.converters.formats.base import Exported
+from pocketface.sdk.bundle import Bundle
+from pocketface.sdk.manifest import Latency, Tolerances
+from pocketface.sdk.predictor import Predictor
+from pocketface.sdk.progress import track
+
+LATENCY_VERSION = 1
+VARIANT_ACCURACY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TorchReference:
+    """What every variant is compared with: torch fp32 on the golden cases and on validation faces."""
+
+    golden_cases: list[dict[str, np.ndarray]]
+    golden: parity.References
+    faces: parity.References
+
+
+def torch_reference(context: Context, run: parity.Run, net, golden_cases: list[dict[str, np.ndarray]]) -> TorchReference:  # type: ignore[no-untyped-def]
+    """Run torch on the golden cases and on evenly chosen validation faces."""
+    chosen = thin(context.split.validation, context.recipe.export.parity_faces)
+    faces = reference.references(run, network_inputs(chosen, net), reference_truth(chosen))
+    return TorchReference(golden_cases, reference.golden_references(golden_cases), faces)
+
+
+def candidates(context: Context, exported: list[Exported], torch: TorchReference) -> list[Candidate]:
+    """Every variant with its parity, judged by the recipe's gates."""
+    gates, made = context.recipe.gates, []
+    with track("parity", len(exported), show=context.progress) as step:
+        for number, item in enumerate(exported, start=1):
+            bounds = tolerances(gates, item.precision)
+            result = parity.measure(
+                item,
+                golden=torch.golden,
+                faces=torch.faces,
+                tolerances=bounds,
+                normaliser=context.split.scheme.normaliser,
+            )
+            made.append(Candidate(item, result, bounds))
+            step(number)
+    return made
+
+
+def tolerances(gates, precision: str) -> Tolerances:  # type: ignore[no-untyped-def]
+    """The recipe's bounds for a precision; the face score keeps the defaults of converters/parity."""
+    default = parity.GATES.get(precision, Tolerances())
+    return msgspec.structs.replace(
+        default,
+        max_tensor_error=gates.max_tensor_error.get(precision),
+        max_nme_increase=gates.max_nme_increase.get(precision),
+    )
+
+
+def latency_stage(context: Context, bundle: Bundle, keys: list[str]) -> dict[str, tuple[Latency, ...]]:
+    """Variant -> one figure per thread count, all variants interleaved in one process."""
+    spec = context.recipe.bench
+
+    def build(folder: Path) -> None:
+        with track("latency", 1, show=context.progress) as step:
+            result = measure_latency(bundle, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
+            step(1)
+        rows: dict[str, list[Latency]] = {}
+        for name, latency in result:
+            rows.setdefault(name, []).append(latency)
+        (folder / "latency.json").write_bytes(msgspec.json.encode(rows))
+
+    inputs = {"files": keys, "bench": spec, "cpu": this_machine().cpu}
+    done = context.store.stage("bench", LATENCY_VERSION, inputs, build)
+    return msgspec.json.decode((done.path / "latency.json").read_bytes(), type=dict[str, tuple[Latency, ...]])
+
+
+def variant_accuracy_stage(context: Context, bundle: Bundle, ids: list[str], keys: list[str]) -> dict[str, NetworkAccuracy]:
+    """Every variant on the test faces, through the runtime that ships."""
+    faces = context.split.test
+
+    def build(folder: Path) -> None:
+        found = {}
+        with track("accuracy of variants", len(ids), show=context.progress) as step:
+            for number, name in enumerate(ids, start=1):
+                result = evaluate(Predictor(bundle, variant=name, threads=1), faces)
+                found[name] = NetworkAccuracy(result.accuracy, list(result.names), result.errors.tolist())
+                step(number)
+        (folder / "accuracy.json").write_bytes(msgspec.json.encode(found))
+
+    inputs = {"files": keys, "faces": dataset_hash(faces), "ids": ids}
+    done = context.store.stage("test-variants", VARIANT_ACCURACY_VERSION, inputs, build)
+    return msgspec.json.decode((done.path / "accuracy.json").read_bytes(), type=dict[str, NetworkAccuracy])

@@ -1,0 +1,89 @@
+"""Where a bundle comes from: recipe, data, tool versions, commit; and the model card that says it in words."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pocketface.benchmarks.data.fingerprint import data_source
+from pocketface.benchmarks.metrics import Accuracy
+from pocketface.compression.pipeline.context import Context
+from pocketface.compression.recipe import recipe_sha256
+from pocketface.sdk.manifest import DataSource, Provenance
+
+TOOLS = (
+    "pocketface", "torch", "lightning", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "ai-edge-quantizer",
+    "coremltools", "numpy", "pillow",
+)  # fmt: skip
+
+
+def provenance(context: Context) -> Provenance:
+    """Of everything made from this recipe and data."""
+    split, name = context.split, context.recipe.data.name
+    parts = (("train", split.train), ("validation", split.validation), ("test", split.test))
+    data: tuple[DataSource, ...] = tuple(
+        data_source(faces, name=name, split=part, licence=split.licence) for part, faces in parts
+    )
+    return Provenance(
+        recipe=context.recipe.name,
+        recipe_sha256=recipe_sha256(context.recipe),
+        data=data,
+        tools=tool_versions(),
+        git_commit=git_commit(),
+    )
+
+
+def tool_versions() -> dict[str, str]:
+    """Package -> version, of those that are installed."""
+    found = {}
+    for name in TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str:
+    """Commit of the checkout this code runs from, with ``+`` if files differ from it; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if dirty else "")
+
+
+def model_card(context: Context, accuracy: Accuracy, auroc: float) -> str:
+    """The card that goes into the bundle, as Markdown."""
+    recipe, split = context.recipe, context.split
+    model = recipe.student.model
+    return f"""# {recipe.name}
+
+{split.scheme.points} facial landmarks ({split.scheme.name}) and a face score from one square crop of
+{model.input_size} x {model.input_size} pixels.
+
+| | |
+|---|---|
+| network | {model.name}, width {model.width:g} |
+| trained with | {recipe.student.loss.name} loss, {recipe.student.train.epochs} epochs, seed {recipe.seed} |
+| data | {recipe.data.name}: {len(split.train)} faces for training, {len(split.validation)} for validation |
+| terms of the data | {split.licence} |
+| licence of the weights | {recipe.weights_licence} |
+| NME on {len(split.test)} test faces | {accuracy.nme:.2f} % (median {accuracy.median:.2f} %, FR@0.1 {accuracy.fr:.2f} %, AUC@0.1 {accuracy.auc:.3f}) |
+| face score | AUROC {auroc:.4f} against crops without a well-placed face |
+
+NME is the mean landmark distance over the distance of the outer eye corners, with ground-truth boxes.
+
+## Limits
+- It expects the box convention of the manifest: a square of 1.25 x the landmarks' bounding box. Other boxes cost accuracy.
+- Trained on the faces named above, turned by at most {recipe.augment.rotation:g} degrees. Profiles, masks and very dark pictures are rare there.
+- The share of ages, skin tones and genders follows the data set; errors were not measured per group.
+- It finds landmarks. It does not recognise people, and must not be used to infer who they are or what they feel.
+"""

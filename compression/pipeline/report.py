@@ -1,0 +1,158 @@
+"""A run's results as the report shows them (report.json, report.html), as figures for pages (results.json), and as a short table."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.table import Table
+
+from pocketface.benchmarks.data.face import Face
+from pocketface.benchmarks.machine import this_machine
+from pocketface.benchmarks.reports.data import (
+    Epoch,
+    FaceScore,
+    FaceShot,
+    Figures,
+    Network,
+    ReliabilityBin,
+    ReportData,
+    VariantResult,
+    finite,
+    save,
+)
+from pocketface.benchmarks.reports.report import write_report
+from pocketface.benchmarks.reports.thumbnails import face_thumbnail
+from pocketface.compression.models.flops import count_parameters, flops
+from pocketface.compression.pipeline.accuracy import NetworkAccuracy
+from pocketface.compression.pipeline.context import Context
+from pocketface.compression.pipeline.inputs import as_tensor, reference_pixels
+from pocketface.compression.pipeline.provenance import provenance, tool_versions
+from pocketface.compression.pipeline.train import Trained
+from pocketface.compression.recipe import dump_recipe
+from pocketface.compression.training.tensors import predict
+from pocketface.converters.bundle import Candidate, describe
+from pocketface.sdk.files import write_atomic
+from pocketface.sdk.geometry import Crop
+from pocketface.sdk.images import read_image
+from pocketface.sdk.terminal import size_text
+
+if TYPE_CHECKING:
+    from pocketface.compression.pipeline.run import RunResult
+
+SHOWN = 8  # faces in each of the groups "worst" and "best"
+
+
+def write_run_report(context: Context, result: RunResult) -> None:
+    """Write report.html, report.json and results.json into the run's folder."""
+    from pocketface.compression.pipeline.run import result_json
+
+    data = report_data(context, result)
+    save(data, context.run / "report.json", force=True)
+    write_report(data, context.run / "report.html", force=True)
+    write_atomic(context.run / "results.json", result_json(result), force=True)
+
+
+def report_data(context: Context, result: RunResult) -> ReportData:
+    """What the report shows of a run."""
+    recipe, machine, origin = context.recipe, this_machine(), provenance(context)
+    student = result.networks[-1]
+    return ReportData(
+        title=recipe.name,
+        summary=(
+            f"{student.spec.model.name} at {student.spec.model.input_size} px, trained with the "
+            f"{student.spec.loss.name} loss on {recipe.data.name}."
+        ),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        default=f"fp32.{next(iter(recipe.export.formats))}",
+        networks=tuple(_network(context, trained, result.accuracy[trained.name]) for trained in result.networks),
+        variants=tuple(_variant(context, c, result.variants.get(c.id)) for c in result.candidates),
+        gates=tuple(result.gates),
+        faces=tuple(_shots(context, student, result.accuracy[student.name])),
+        face_score=FaceScore(
+            auroc=finite(result.score.auroc),
+            ece=finite(result.score.ece),
+            faces=result.score.faces,
+            others=result.score.others,
+            bins=tuple(ReliabilityBin(score=s, share=share, count=n) for s, share, n in result.score.bins),
+        ),
+        recipe=dump_recipe(recipe),
+        data=origin.data,
+        provenance={
+            "recipe hash": origin.recipe_sha256,
+            "commit": origin.git_commit,
+            "seed": str(recipe.seed),
+            **{f"{t.name}, training": f"{t.done.seconds / 60:.1f} min" for t in result.networks},
+        },
+        tools=tool_versions(),
+        machine={"CPU": machine.cpu, "features": " ".join(machine.features), "cores": str(machine.cores)},
+    )
+
+
+def summary_table(context: Context, result: RunResult) -> Table:
+    """The short table at the end of a run."""
+    table = Table(title=f"{context.recipe.name}: {len(context.split.test)} test faces", title_justify="left")
+    for column in ("variant", "size", "NME %", "change", "p50 ms", "ratio", "status"):
+        table.add_column(column, justify="left" if column in ("variant", "status") else "right")
+    torch = result.accuracy["student"].accuracy.nme
+    for trained in result.networks:
+        table.add_row(f"torch {trained.name}", "", f"{result.accuracy[trained.name].accuracy.nme:.3f}", "", "", "", "")
+    for candidate in result.candidates:
+        found = result.variants.get(candidate.id)
+        times = [f"{x.p50_ms:.2f} ({x.threads}t)" for x in candidate.latency]
+        table.add_row(
+            candidate.id,
+            size_text(candidate.exported.total_bytes),
+            f"{found.accuracy.nme:.3f}" if found else "",
+            f"{found.accuracy.nme - torch:+.3f}" if found else "",
+            " ".join(times),
+            f"{candidate.latency[0].ratio:.2f}" if candidate.latency else "",
+            candidate.status,
+        )
+    return table
+
+
+def _network(context: Context, trained: Trained, accuracy: NetworkAccuracy) -> Network:
+    net = trained.load(context.split.scheme.points)
+    history = (
+        Epoch(epoch=row["epoch"], train_loss=finite(row.get("landmark_loss")), val_nme=finite(row.get("val_nme")))
+        for row in trained.history
+    )
+    return Network(
+        name=f"{trained.name} ({trained.spec.model.name})",
+        role="student" if trained.name == "student" else "teacher",
+        parameters=count_parameters(net),
+        flops=flops(net),
+        accuracy=Figures.of(accuracy.accuracy),
+        errors=tuple(accuracy.errors),
+        history=tuple(history),
+    )
+
+
+def _variant(context: Context, candidate: Candidate, accuracy: NetworkAccuracy | None) -> VariantResult:
+    return VariantResult(
+        variant=describe(candidate, candidate.exported.path, candidate.exported.path.parent),
+        accuracy=Figures.of(accuracy.accuracy) if accuracy else None,
+        errors=tuple(accuracy.errors) if accuracy else (),
+    )
+
+
+def _shots(context: Context, student: Trained, accuracy: NetworkAccuracy) -> list[FaceShot]:
+    order = np.argsort(accuracy.errors)
+    groups = {"Worst faces": order[::-1][:SHOWN], "Best faces": order[:SHOWN]}
+    net, faces = student.load(context.split.scheme.points), context.split.test
+    shots = []
+    for group, chosen in groups.items():
+        picked: list[Face] = [faces[i] for i in chosen]
+        points, _ = predict(net, as_tensor(reference_pixels(picked, net.input_size)))
+        for row, face in enumerate(picked):
+            found = Crop.from_box(face.box).to_image(points[row].numpy())
+            shots.append(
+                FaceShot(
+                    title=f"{face.name}: {100 * accuracy.errors[chosen[row]]:.2f} %",
+                    png=face_thumbnail(read_image(face.image), found, face.points),
+                    group=group,
+                )
+            )
+    return shots

@@ -1,0 +1,207 @@
+"""The whole run, in the order of its stages:
+
+data -> teachers -> student -> export -> quantize -> parity -> accuracy, latency -> gates -> bundle -> report
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from pocketface.benchmarks.reports.data import Gate
+from pocketface.compression.losses.registry import build_loss
+from pocketface.compression.models.flops import count_parameters, flops
+from pocketface.compression.models.heads import LandmarkNet
+from pocketface.compression.pipeline import gates, measure
+from pocketface.compression.pipeline.accuracy import NetworkAccuracy, ScoreQuality, accuracy_stage, score_stage
+from pocketface.compression.pipeline.context import Context
+from pocketface.compression.pipeline.export import check_formats, export_stages
+from pocketface.compression.pipeline.inputs import golden_images
+from pocketface.compression.pipeline.provenance import model_card, provenance
+from pocketface.compression.pipeline.train import Trained, train_stage
+from pocketface.compression.recipe import dump_recipe
+from pocketface.converters import reference
+from pocketface.converters.bundle import Candidate, write_bundle
+from pocketface.sdk.bundle import open_bundle
+from pocketface.sdk.errors import GateFailedError
+from pocketface.sdk.files import write_atomic
+from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
+
+log = logging.getLogger("pocketface")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything a report needs.
+
+    Attributes:
+        networks: teachers, then the student.
+        accuracy: network's name -> test accuracy.
+        candidates: every variant, shipped or not, with what was measured on it.
+        variants: variant id -> test accuracy.
+        gates: every bound of the recipe and how it was kept.
+        bundle: where it is, or None if a gate kept it from being written.
+    """
+
+    networks: list[Trained]
+    accuracy: dict[str, NetworkAccuracy]
+    score: ScoreQuality
+    candidates: list[Candidate]
+    variants: dict[str, NetworkAccuracy]
+    gates: list[Gate]
+    stage: Stage
+    bundle: Path | None
+
+
+def compress(context: Context) -> RunResult:
+    """Run a recipe to its end; what is done already is not done again.
+
+    Raises:
+        GateFailedError: a bound was not kept. Everything is in the run's folder, but what failed is not in the bundle.
+    """
+    recipe = context.recipe
+    check_formats(recipe.export.formats)
+    write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
+    networks = [train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)]
+    student = train_stage(context, "student", recipe.student)
+    networks.append(student)
+    exported = export_stages(context, student)
+
+    net = student.load(context.split.scheme.points)
+    stage, run = contract(context, net), reference.torch_run(net)
+    cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(recipe.export.golden_faces)]
+    found = measure.candidates(context, exported, measure.torch_reference(context, run, net, cases))
+
+    # Every choice is made: from here on the test faces are read.
+    accuracy = {trained.name: accuracy_stage(context, trained) for trained in networks}
+    score = score_stage(context, student)
+    found, variants = _measured(context, found, stage, cases, student)
+    checked = gates.check(recipe.gates, found, accuracy["student"].accuracy.nme)
+    bundle = _ship(context, found, checked, stage, cases, accuracy["student"], score)
+    result = RunResult(networks, accuracy, score, found, variants, checked, stage, bundle)
+
+    from pocketface.compression.pipeline.report import write_run_report
+
+    write_run_report(context, result)
+    failed = [gate for gate in checked if gate.passed is False]
+    if failed:
+        raise GateFailedError(
+            "; ".join(f"{g.variant}: {g.gate}: {g.note or f'{g.figure:.4g} > {g.bound:g}'}" for g in failed),
+            next=f"See {context.run / 'report.html'}; the artefacts are kept under {context.store.root}",
+        )
+    return result
+
+
+def contract(context: Context, net: LandmarkNet) -> Stage:
+    """The stage of the manifest, before it has variants."""
+    size, points = net.input_size, net.n_points
+    return Stage(
+        name="landmarks",
+        task="landmarks",
+        preprocess=Preprocess(size=size, mean=net.mean, std=net.std),
+        inputs=(TensorSpec(name="image", shape=(1, 3, size, size)),),
+        outputs=(
+            OutputSpec(name="points", shape=(1, points, 2), decode="normalised_points"),
+            OutputSpec(name="score", shape=(1,), decode="face_logit"),
+        ),
+        scheme=context.split.scheme,
+        parameters=count_parameters(net),
+        flops=flops(net),
+        variants=(),
+    )
+
+
+def _default(context: Context) -> str:
+    return f"fp32.{next(iter(context.recipe.export.formats))}"
+
+
+def _measured(context: Context, found: list[Candidate], stage: Stage, cases: list, student: Trained):  # type: ignore[no-untyped-def, type-arg]
+    """Candidates with latency and test accuracy, measured on a bundle that holds those which passed."""
+    passed = [candidate.id for candidate in found if candidate.status == "passed"]
+    if _default(context) not in passed:
+        return found, {}
+    keys = [student.done.key, *passed]
+    draft = context.run / "stages" / ".measured"
+    write_bundle(
+        draft,
+        name=context.recipe.name,
+        stage=stage,
+        candidates=found,
+        default=_default(context),
+        golden=cases,
+        card="",
+        provenance=provenance(context),
+        weights_licence=context.recipe.weights_licence,
+        allow_unverified=_allowed(context, found),
+        force=True,
+    )
+    with open_bundle(draft) as bundle:
+        variants = measure.variant_accuracy_stage(context, bundle, passed, keys)
+        latency = measure.latency_stage(context, bundle, keys)
+    measured = [
+        Candidate(
+            item.exported,
+            item.parity,
+            item.tolerances,
+            metrics=_metrics(variants[item.id]) if item.id in variants else {},
+            latency=latency.get(item.id, ()),
+        )
+        for item in found
+    ]
+    return measured, variants
+
+
+def _allowed(context: Context, found: list[Candidate]) -> list[str]:
+    """Of the variants that the recipe lets ship unverified, those there are."""
+    return [item.id for item in found if item.id in context.recipe.gates.allow_unverified]
+
+
+def _metrics(result: NetworkAccuracy) -> dict[str, float]:
+    return {name: getattr(result.accuracy, name) for name in ("nme", "median", "fr", "landmark_fr", "auc")}
+
+
+def _ship(context: Context, found: list[Candidate], checked: list[Gate], stage: Stage, cases: list, accuracy: NetworkAccuracy, score: ScoreQuality) -> Path | None:  # type: ignore[type-arg]
+    """Write RUN/bundle with what kept its gates; nothing if the student or the default variant did not."""
+    failed = {gate.variant for gate in checked if gate.passed is False}
+    if "student" in failed or _default(context) in failed:
+        log.warning("no bundle is written: %s", ", ".join(sorted(failed)))
+        return None
+    kept = [candidate for candidate in found if candidate.id not in failed]
+    return write_bundle(
+        context.run / "bundle",
+        name=context.recipe.name,
+        stage=stage,
+        candidates=kept,
+        default=_default(context),
+        golden=cases,
+        card=model_card(context, accuracy.accuracy, score.auroc),
+        provenance=provenance(context),
+        weights_licence=context.recipe.weights_licence,
+        allow_unverified=_allowed(context, kept),
+        metrics={**_metrics(accuracy), "score_auroc": score.auroc, "score_ece": score.ece},
+        force=True,
+    )
+
+
+def result_json(result: RunResult) -> bytes:
+    """Small figures of a run, for pages that are generated from them."""
+    rows = {
+        "networks": {
+            trained.name: {
+                "model": msgspec.to_builtins(trained.spec.model),
+                "loss": msgspec.to_builtins(trained.spec.loss),
+                "epochs": trained.spec.train.epochs,
+                "seconds": trained.done.seconds,
+                "key": trained.done.key,
+                "accuracy": msgspec.to_builtins(result.accuracy[trained.name].accuracy),
+            }
+            for trained in result.networks
+        },
+        "variants": {name: msgspec.to_builtins(found.accuracy) for name, found in result.variants.items()},
+        "score": msgspec.to_builtins(result.score),
+        "gates": msgspec.to_builtins(result.gates),
+    }
+    return msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n"

@@ -1,0 +1,137 @@
+"""The subcommand of this package: ``verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pocketface.sdk.errors import BadInputError, GateFailedError
+from pocketface.sdk.files import refuse_existing
+from pocketface.sdk.terminal import console, write_json
+
+if TYPE_CHECKING:
+    from pocketface.benchmarks.data.face import Face
+    from pocketface.converters.parity import ParityResult
+    from pocketface.converters.verify import VariantCheck, VerifyReport
+    from pocketface.sdk.manifest import Scheme
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)],
+    data: Annotated[
+        Path | None, typer.Option(help="Root of annotated faces, to compare accuracy too.", show_default=False)
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="How the data is laid out: pts (any tree of images, each with a .pts), 300w or wflw.")
+    ] = "pts",
+    folder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Part of the data to take, relative to its root. Give it again for several (default: all).",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Faces to take, spread evenly over the data; 0 for all.")] = 64,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Variant to check. Give it again for several (default: all).", show_default=False),
+    ] = None,
+    allow_unchecked: Annotated[
+        bool, typer.Option("--allow-unchecked", help="Pass although some variants cannot be run here.")
+    ] = False,
+    json: Annotated[str | None, typer.Option(help="Write the figures as JSON; - is standard output.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+) -> None:
+    """Check hashes, contract, golden cases and, with --data, accuracy of every variant."""
+    from pocketface.converters.verify import verify_bundle
+    from pocketface.sdk.bundle import open_bundle
+    from pocketface.sdk.progress import track
+
+    if limit < 0:
+        raise BadInputError(f"--limit {limit}", expected="a number of faces, or 0 for all")
+    # Whatever would be refused at the end is refused before the work.
+    if json is not None and json != "-":
+        refuse_existing(Path(json), force)
+    with open_bundle(bundle) as opened:
+        stage, _ = opened.manifest.variant(variant[0] if variant else None)
+        faces = [] if data is None else _faces(data, format, folder or (), stage.scheme, limit)
+        count = len(variant or [item for part in opened.manifest.stages for item in part.variants])
+        steps = 2 * count + 1 if faces else count
+        with track("verifying", steps, show=json != "-") as progress:
+            report = verify_bundle(opened, variants=tuple(variant or ()), faces=faces, progress=progress)
+    failures = report.failures(allow_unchecked=allow_unchecked)
+    if json is not None:
+        write_json({**report.to_dict(), "passed": not failures, "failures": failures}, json, force=force)
+    if json != "-":
+        _print(report)
+    if failures:
+        unchecked = all(check.status != "failed" for check in report.variants) and not report.problems
+        raise GateFailedError(
+            f"{report.bundle} does not pass: {'; '.join(failures)}",
+            next="Run it where these formats can be run, or accept it with --allow-unchecked"
+            if unchecked and any(check.status == "passed" for check in report.variants)
+            else "Do not ship this bundle; build it again, or leave the variant out",
+        )
+
+
+verify.epilog = "Example: pocketface verify runs/face68/bundle --data 300w --format 300w --folder helen/testset"  # type: ignore[attr-defined]
+
+
+def _faces(data: Path, format: str, folders: Sequence[str], scheme: Scheme, limit: int) -> list[Face]:
+    """Annotated faces, at most ``limit`` (0: all), spread evenly over the sorted names."""
+    from pocketface.benchmarks.data.registry import DATASETS
+
+    faces: list[Face] = DATASETS[format](data, folders=folders, scheme=scheme)
+    if not limit or len(faces) <= limit:
+        return faces
+    return [faces[index * len(faces) // limit] for index in range(limit)]
+
+
+def _print(report: VerifyReport) -> None:
+    from rich.table import Table
+
+    title = f"{report.bundle}: {len(report.variants)} variants"
+    if report.faces:
+        title += f", {report.faces} annotated faces, reference {report.reference or 'none'}"
+    table = Table(title=title, title_justify="left")
+    for column in ("variant", "executor", "golden cases, against torch", "annotated faces", "result"):
+        table.add_column(column, overflow="fold")
+    for check in report.variants:
+        colour = {"passed": "green", "failed": "bold red", "unchecked": "yellow"}[check.status]
+        table.add_row(
+            check.id,
+            check.executor or "none",
+            _golden_text(check),
+            _task_text(check.task),
+            f"[{colour}]{check.status}[/]",
+        )
+    out = console()
+    out.print(table)
+    for problem in report.problems:
+        out.print(f"bundle: {problem}", markup=False)
+    for check in report.variants:
+        for reason in check.reasons:
+            out.print(f"{check.id}: {reason}", markup=False)
+
+
+def _golden_text(check: VariantCheck) -> str:
+    found = check.golden
+    if found is None:
+        return "-"
+    points, bound = found.outputs["points"], found.tolerances.max_tensor_error
+    if bound is not None:
+        return f"max {points.max_error:.2g} (bound {bound:g}), {found.max_pixel_error:.2g} px"
+    of = "" if check.golden_bound is None else f" (bound {check.golden_bound:.2g})"
+    mean = float("nan") if found.golden_error is None else found.golden_error
+    return f"mean {mean:.2g}{of}, {found.mean_pixel_error:.2g} px"
+
+
+def _task_text(found: ParityResult | None) -> str:
+    if found is None or found.nme is None or found.nme_reference is None:
+        return "-"
+    bound = found.tolerances.max_nme_increase
+    gate = "" if bound is None else f", bound {bound:+.2f}"
+    return f"NME {found.nme_reference:.3f} -> {found.nme:.3f} ({found.nme - found.nme_reference:+.3f}{gate})"

@@ -1,0 +1,374 @@
+"""Does a bundle still do what was trained? Everything that can be checked here is; needs no torch.
+
+hashes, contract --open_bundle--> each variant: tensors of the file against its bindings --> golden cases against
+torch's recorded outputs --> with data: accuracy on annotated faces
+
+Golden cases: errors of raw outputs stay within the variant's tolerances. A quantized variant has no bound on tensors;
+its mean landmark distance to torch must come out as recorded when the bundle was built, up to 10 % and a thousandth of
+the crop's side, which leaves room for another processor's rounding and for nothing else.
+
+Task: torch is not here, so the reference is the fp32 variant that just reproduced torch's golden outputs. Bounds on
+tensors are widened by the reference's own bound for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketface.benchmarks.data.face import Face
+from pocketface.converters.parity import ParityResult, References, compare, judge
+from pocketface.converters.reference import golden_references, preprocess
+from pocketface.converters.signature import check_signature, read_signature
+from pocketface.sdk.backends.registry import has_executor
+from pocketface.sdk.bundle import Bundle
+from pocketface.sdk.errors import BadInputError, MissingExtraError, PocketfaceError
+from pocketface.sdk.geometry import Box, Crop
+from pocketface.sdk.images import read_image
+from pocketface.sdk.manifest import Stage, Tolerances, Variant
+from pocketface.sdk.postprocess import decode
+from pocketface.sdk.predictor import Predictor
+
+Status = Literal["passed", "failed", "unchecked"]
+
+GOLDEN_RATIO, GOLDEN_SLACK = 1.1, 1e-3
+"""A recorded golden error may come out this much larger, and by this much of the crop's side."""
+
+MAX_INPUT_ERROR = 1e-4
+"""Of a golden case's network input made from its image again, in units of the normalised input."""
+MAX_DECODE_ERROR = 1e-2
+"""Of a golden case's landmarks decoded again, in pixels of its image."""
+
+NO_RECORD = "no golden error was recorded when it was built, so only annotated faces (--data) can tell"
+
+
+@dataclass(frozen=True)
+class VariantCheck:
+    """What was found out about one variant.
+
+    Attributes:
+        id: of the variant.
+        status: ``unchecked`` where nothing here can run it.
+        reasons: why it did not pass: figure, bound and unit.
+        executor: what ran it; empty if nothing did.
+        golden, task: the comparisons; None where they were not made.
+    """
+
+    id: str
+    status: Status
+    reasons: tuple[str, ...] = ()
+    executor: str = ""
+    golden: ParityResult | None = None
+    golden_bound: float | None = None
+    task: ParityResult | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "reasons": list(self.reasons),
+            "executor": self.executor,
+            "golden": None if self.golden is None else self.golden.to_dict(),
+            "golden_bound": self.golden_bound,
+            "task": None if self.task is None else self.task.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was found out about a bundle.
+
+    Attributes:
+        bundle: its name.
+        variants: one entry a variant that was asked for.
+        problems: what is wrong with the bundle as a whole.
+        reference: id of the variant that stood in for torch on annotated faces; empty if none was needed.
+        faces: how many annotated faces were used.
+    """
+
+    bundle: str
+    variants: tuple[VariantCheck, ...]
+    problems: tuple[str, ...] = ()
+    reference: str = ""
+    faces: int = 0
+
+    def failures(self, *, allow_unchecked: bool = False) -> list[str]:
+        """Why the bundle does not pass, each naming its variant; empty if it passes.
+
+        A report in which no variant was run never passes.
+        """
+        found = list(self.problems)
+        for variant in self.variants:
+            if variant.status == "failed" or (variant.status == "unchecked" and not allow_unchecked):
+                found.append(f"{variant.id} {variant.status}: {'; '.join(variant.reasons)}")
+        if not any(variant.status != "unchecked" for variant in self.variants):
+            found.append("nothing was checked: no variant could be run here")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "bundle": self.bundle,
+            "passed": not self.failures(),
+            "problems": list(self.problems),
+            "reference": self.reference,
+            "faces": self.faces,
+            "variants": [variant.to_dict() for variant in self.variants],
+        }
+
+
+@dataclass
+class _Running:
+    """A variant while it is being checked."""
+
+    variant: Variant
+    predictor: Predictor | None = None
+    golden: ParityResult | None = None
+    golden_bound: float | None = None
+    task: ParityResult | None = None
+    failed: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    def result(self) -> VariantCheck:
+        status: Status = "failed" if self.failed else "unchecked" if self.unchecked else "passed"
+        return VariantCheck(
+            id=self.variant.id,
+            status=status,
+            reasons=(*self.failed, *self.unchecked),
+            executor="" if self.predictor is None else self.predictor.backend.executor,
+            golden=self.golden,
+            golden_bound=self.golden_bound,
+            task=self.task,
+        )
+
+
+def verify_bundle(
+    bundle: Bundle,
+    *,
+    variants: Sequence[str] = (),
+    faces: Sequence[Face] = (),
+    progress: Callable[[int], None] | None = None,
+) -> VerifyReport:
+    """Check an opened bundle (opening it has checked hashes and contract).
+
+    Args:
+        bundle: the bundle.
+        variants: ids to check (default: all).
+        faces: annotated faces for the comparison of accuracy.
+        progress: called with the steps done so far: one a variant, and with faces one more a variant and one in all.
+
+    Returns:
+        What was found; nothing is raised for a variant that fails.
+
+    Raises:
+        BundleError: no such variant, or a golden case is broken.
+        BadInputError: a face cannot be read, or has another number of landmarks than the bundle.
+    """
+    manifest = bundle.manifest
+    ids = list(variants) or [variant.id for stage in manifest.stages for variant in stage.variants]
+    cases = bundle.golden()
+    problems: list[str] = []
+    running: list[_Running] = []
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done)
+
+    # One stage is what schema 1's readers run; a chain would need its golden cases step by step.
+    stage = manifest.variant(ids[0])[0]
+    problems += _check_golden_cases(cases, stage)
+    golden = golden_references(cases)
+    for id in ids:
+        item = _Running(manifest.variant(id)[1])
+        running.append(item)
+        _check_file(bundle, item)
+        if item.predictor is not None:
+            _check_golden(item, golden, stage)
+        step()
+    reference = next((item for item in _fp32_first(running, manifest.default) if _reproduces(item)), None)
+    if faces:
+        annotated = _annotated(faces, stage, reference)
+        step()
+        for item in running:
+            if item.predictor is not None and reference is not None and annotated is not None:
+                _check_task(item, reference, annotated, stage)
+            elif item.predictor is not None:
+                item.failed.append("no fp32 variant reproduces torch's golden outputs, so accuracy has no reference")
+            step()
+    return VerifyReport(
+        bundle=manifest.name,
+        variants=tuple(item.result() for item in running),
+        problems=tuple(problems),
+        reference=reference.variant.id if faces and reference is not None else "",
+        faces=len(faces),
+    )
+
+
+def _check_golden_cases(cases: list[dict[str, NDArray[Any]]], stage: Stage) -> list[str]:
+    """Whether this runtime's preprocessing and decoding still give what is recorded."""
+    problems = []
+    for number, case in enumerate(cases):
+        crop = Crop.from_box(Box(*(float(value) for value in case["box"])), stage.preprocess.box_scale)
+        tensor = preprocess(case["image"], crop, stage.preprocess)
+        error = float(np.abs(tensor - case[f"step0.input.{stage.inputs[0].name}"]).max())
+        if not error <= MAX_INPUT_ERROR:
+            problems.append(f"golden case {number}: network input off by {error:.3g} > {MAX_INPUT_ERROR:g}")
+        outputs = {spec.name: case[f"step0.output.{spec.name}"] for spec in stage.outputs}
+        decoded = decode(outputs, stage, crop)
+        error = float(np.abs(decoded.points - case["step0.decoded.points"]).max())
+        if not error <= MAX_DECODE_ERROR:
+            problems.append(f"golden case {number}: decoded landmarks off by {error:.3g} > {MAX_DECODE_ERROR:g} px")
+        error = abs(decoded.score - float(case["step0.decoded.score"]))
+        if not error <= MAX_INPUT_ERROR:
+            problems.append(f"golden case {number}: decoded score off by {error:.3g} > {MAX_INPUT_ERROR:g}")
+    return problems
+
+
+def _check_file(bundle: Bundle, item: _Running) -> None:
+    """Status, tensors at the border, and whether the runtime takes the file."""
+    variant = item.variant
+    if variant.status == "failed":
+        item.failed.append(f"it is shipped although it failed when it was built: {variant.reason}")
+    if variant.status == "unverified" and variant.id not in bundle.manifest.allow_unverified:
+        item.failed.append("it is shipped unverified without being listed in allow_unverified")
+    path = bundle.variant_path(variant)
+    runs = has_executor(variant.format)
+    if not runs:
+        item.unchecked.append(f"nothing here can run {variant.format}")
+    try:
+        item.failed += check_signature(read_signature(variant.format, path), variant.inputs, variant.outputs)
+        if runs:
+            item.predictor = Predictor(bundle, variant=variant.id)
+    except MissingExtraError as error:
+        if runs:
+            item.failed.append(error.what)
+    except PocketfaceError as error:
+        # A format of a later version, which nothing here knows, stays unchecked.
+        (item.failed if runs or variant.format == "coreml" else item.unchecked).append(error.what)
+
+
+def _check_golden(item: _Running, golden: References, stage: Stage) -> None:
+    bounds, recorded = item.variant.tolerances, item.variant.parity
+    found = _compared(item, stage, golden=golden, tolerances=bounds)
+    if found is None:
+        return
+    item.golden = found
+    # The NME is for annotated faces; here it is neither measured nor bounded.
+    tensor_bounds = msgspec.structs.replace(bounds, max_nme_increase=None)
+    if bounds.max_tensor_error is not None or found.broken:
+        item.failed += _reasons(found, tensor_bounds, "golden cases: ")
+        return
+    if bounds.max_score_error is not None and not found.outputs["score"].max_error <= bounds.max_score_error:
+        error = found.outputs["score"].max_error
+        item.failed.append(f"golden cases: max error of score {error:.4g} > {bounds.max_score_error:g} probability")
+    if recorded is None or recorded.golden_error is None:
+        item.unchecked.append(NO_RECORD)
+        return
+    item.golden_bound = GOLDEN_RATIO * recorded.golden_error + GOLDEN_SLACK
+    error = found.golden_error if found.golden_error is not None else float("nan")
+    if not error <= item.golden_bound:
+        item.failed.append(
+            f"golden cases: mean landmark distance to torch {error:.4g} > {item.golden_bound:.4g} crop sides "
+            f"(recorded {recorded.golden_error:.4g})"
+        )
+
+
+def _reproduces(item: _Running) -> bool:
+    return item.golden is not None and not item.failed and not item.unchecked
+
+
+def _fp32_first(running: list[_Running], default: str) -> list[_Running]:
+    """fp32 variants, the bundle's own choice before the others."""
+    fp32 = [item for item in running if item.variant.precision == "fp32"]
+    return sorted(fp32, key=lambda item: item.variant.id != default)
+
+
+def _annotated(faces: Sequence[Face], stage: Stage, reference: _Running | None) -> References | None:
+    """Annotated faces as the reference variant sees them."""
+    if reference is None or reference.predictor is None:
+        return None
+    inputs, truth = [], []
+    for face in faces:
+        if face.points.shape != (stage.scheme.points, 2):
+            raise BadInputError(
+                f"{face.name} has {len(face.points)} landmarks", expected=f"{stage.scheme.points} ({stage.scheme.name})"
+            )
+        crop = Crop.from_box(face.box, stage.preprocess.box_scale)
+        inputs.append(preprocess(read_image(face.image), crop, stage.preprocess))
+        truth.append(crop.to_normalised(face.points))
+    points_name, score_name = _output_names(stage)
+    outputs = [reference.predictor.predict_tensor(tensor) for tensor in inputs]
+    return References(
+        np.concatenate(inputs),
+        np.concatenate([output[points_name] for output in outputs]),
+        np.concatenate([output[score_name] for output in outputs]),
+        np.stack(truth),
+    )
+
+
+def _check_task(item: _Running, reference: _Running, annotated: References, stage: Stage) -> None:
+    bounds, own = item.variant.tolerances, reference.variant.tolerances.max_tensor_error or 0.0
+    widened = msgspec.structs.replace(
+        bounds,
+        max_tensor_error=None if bounds.max_tensor_error is None else bounds.max_tensor_error + own,
+        max_score_error=None if bounds.max_score_error is None else bounds.max_score_error + own,
+    )
+    found = _compared(item, stage, faces=annotated, tolerances=widened)
+    if found is not None:
+        item.task = found
+        item.failed += _reasons(found, widened, "annotated faces: ")
+        if NO_RECORD in item.unchecked and widened.max_nme_increase is not None:
+            item.unchecked.remove(NO_RECORD)  # its bound is on the NME, which was measured now
+
+
+def _reasons(found: ParityResult, bounds: Tolerances, where: str) -> list[str]:
+    verdict = judge(found, bounds)
+    return [] if verdict.status == "passed" else [where + verdict.reason]
+
+
+def _compared(
+    item: _Running,
+    stage: Stage,
+    *,
+    tolerances: Tolerances,
+    golden: References | None = None,
+    faces: References | None = None,
+) -> ParityResult | None:
+    """``compare``; a runtime that fails on the way is the variant's failure."""
+    predictor = item.predictor
+    if predictor is None:
+        return None
+    names = dict(zip(("points", "score"), _output_names(stage), strict=True))
+
+    def run(tensor: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        outputs = predictor.predict_tensor(tensor)
+        return {ours: outputs[name] for ours, name in names.items()}
+
+    try:
+        return compare(
+            run,
+            variant=item.variant.id,
+            executor=predictor.backend.executor,
+            golden=golden,
+            faces=faces,
+            normaliser=stage.scheme.normaliser,
+            tolerances=tolerances,
+        )
+    except PocketfaceError as error:
+        item.failed.append(error.what)
+        return None
+
+
+def _output_names(stage: Stage) -> tuple[str, str]:
+    """Names of the landmark and of the score output."""
+    names = {spec.decode: spec.name for spec in stage.outputs}
+    return names["normalised_points"], names["face_logit"]
