@@ -90,10 +90,17 @@ class CommandGroup(TyperGroup):
         sys.exit(result if isinstance(result, int) else 0)
 
 
+def _give_up_output() -> None:
+    """Python flushes standard output once more when it exits: where that cannot work, it must not complain again."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _end_pipe() -> NoReturn:
-    # Python flushes standard output once more when it exits, which must not complain again.
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up_output()
     sys.exit(141)
 
 
@@ -110,6 +117,7 @@ def _end_usage(error: Exception) -> NoReturn:
 
 
 def _end(code: int, message: str) -> NoReturn:
+    _give_up_output()
     line = " ".join(message.split())
     print(f"pocketface: {line}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,5 @@
-"""What a drawn person looks like, apart from the shape: skin, hair, eyes, beard, glasses, clothes; and how a head moves."""
+"""What a drawn person looks like, apart from the shape: skin, hair, eyes, beard, glasses, clothes; and how a head
+moves."""
 
 from __future__ import annotations
 
@@ -32,12 +33,12 @@ _LOW: dict[str, tuple[float, ...]] = {
     "receding": (-1.22, -1.36, -1.30, -0.90, -0.55, -0.42, -0.10, -0.25, -0.25, 0.35, 0.60),
     "crown": (-9.0, -9.0, -9.0, -9.0, -0.62, -0.50, -0.15, -0.28, -0.28, 0.35, 0.60),
     "fringe": (-0.62, -0.60, -0.58, -0.54, -0.45, -0.30, 0.05, 0.15, 0.20, 0.50, 0.70),
-    "bob": (-1.06, -1.04, -0.92, -0.62, -0.10, 0.85, 1.15, 1.20, 1.22, 1.25, 1.25),
-    "bob-fringe": (-0.60, -0.58, -0.55, -0.48, 0.10, 0.95, 1.15, 1.20, 1.22, 1.25, 1.25),
-    "long": (-1.08, -1.05, -0.92, -0.62, -0.10, 1.30, 2.50, 2.75, 2.80, 2.80, 2.80),
-    "long-fringe": (-0.62, -0.60, -0.56, -0.48, 0.10, 1.50, 2.50, 2.75, 2.80, 2.80, 2.80),
+    "bob": (-1.06, -1.04, -0.92, -0.52, 0.20, 1.00, 1.15, 1.20, 1.22, 1.25, 1.25),
+    "bob-fringe": (-0.60, -0.58, -0.55, -0.44, 0.25, 1.00, 1.15, 1.20, 1.22, 1.25, 1.25),
+    "long": (-1.08, -1.05, -0.92, -0.52, 0.25, 1.90, 2.70, 2.75, 2.80, 2.80, 2.80),
+    "long-fringe": (-0.62, -0.60, -0.56, -0.44, 0.30, 1.90, 2.70, 2.75, 2.80, 2.80, 2.80),
     "tied": (-1.10, -1.07, -0.96, -0.72, -0.48, -0.35, -0.10, -0.20, -0.18, 0.35, 0.55),
-    "round": (-1.02, -1.00, -0.92, -0.74, -0.56, -0.40, 0.05, 0.25, 0.45, 0.65, 0.80),
+    "round": (-1.02, -1.00, -0.92, -0.74, -0.56, -0.40, -0.20, 0.00, 0.25, 0.60, 0.75),
     "swept": (-1.00, -0.98, -0.90, -0.68, -0.48, -0.38, -0.02, -0.12, -0.10, 0.40, 0.65),
 }
 
@@ -80,11 +81,19 @@ class Hair:
         swept = 0.30 * self.sweep * np.sin(np.radians(np.clip(theta * 1.6, -90, 90)))
         return (low + np.where((np.abs(theta) < 62) & (low > -2), swept, 0)) * length
 
+    def roots(self, theta: NDArray[np.floating], length: float) -> NDArray[np.floating]:
+        """How low hair grows from the skin: as ``low``, but long hair hangs free beside the face and from the nape."""
+        free = np.maximum(np.abs(theta) - 56, 0)
+        return np.minimum(self.low(theta, length), np.where(free > 0, -0.55 + 0.025 * free, 9.0))
+
 
 @dataclass(frozen=True)
 class Look:
-    """Colours and accessories of one person; ``beard`` is none, stubble, moustache, goatee or full; ``glasses`` None, round,
-    square or wide."""
+    """Colours and accessories of one person.
+
+    ``beard`` is none, stubble, moustache, goatee or full; ``glasses`` are None, round, square or wide; ``collar`` is
+    round, v, high or shirt.
+    """
 
     skin: Colour
     lips: Colour
@@ -98,7 +107,6 @@ class Look:
     beard_density: float
     glasses: str | None
     frame: Colour
-    tint: float
     blush: float
     freckles: float
     age: float
@@ -136,7 +144,9 @@ def sample_look(rng: np.random.Generator) -> Look:
     curl = float(np.clip(rng.normal(0.75 if dark_skin else 0.2, 0.25), 0, 1))
     thick = {"crop": 0.03, "receding": 0.06, "crown": 0.06, "tied": 0.06, "round": 0.34, "long": 0.14, "bob": 0.16}
     top = thick.get(style.removesuffix("-fringe"), 0.13) * rng.uniform(0.8, 1.3)
-    side = {"short": 0.05, "swept": 0.05, "crop": 0.02, "round": 0.26}.get(style, min(top, 0.12)) * rng.uniform(0.8, 1.2)
+    side = {"short": 0.05, "swept": 0.05, "crop": 0.02, "round": 0.20}.get(style, min(top, 0.12)) * rng.uniform(
+        0.8, 1.2
+    )
     part = float(rng.uniform(-35, 35)) if style in ("long", "bob", "tied", "swept") and rng.uniform() < 0.8 else None
     sweep, ragged = float(rng.uniform(-1, 1)), float(rng.uniform(0.02, 0.07))
     if style not in ("swept", "fringe", "long-fringe", "bob-fringe"):
@@ -166,7 +176,6 @@ def sample_look(rng: np.random.Generator) -> Look:
         beard_density=float(rng.uniform(0.6, 0.95)),
         glasses=glasses,
         frame=frame,
-        tint=float(rng.uniform(0.0, 0.12) if rng.uniform() < 0.85 else rng.uniform(0.2, 0.4)),
         blush=float(rng.uniform(0, 1)),
         freckles=float(max(rng.normal(-0.6, 0.7), 0)) if tone < 3 else 0.0,
         age=float(age),
@@ -179,7 +188,8 @@ def sample_look(rng: np.random.Generator) -> Look:
 
 @dataclass(frozen=True)
 class Moment:
-    """Everything that changes from frame to frame: pose in degrees, expression, shift in shares of the picture, zoom."""
+    """Everything that changes from frame to frame: pose in degrees, expression, shift in shares of the picture,
+    zoom."""
 
     pose: tuple[float, float, float]
     does: Expression
@@ -207,7 +217,8 @@ def sample_moment(rng: np.random.Generator) -> Moment:
 
 
 def sample_motion(rng: np.random.Generator, frames: int) -> list[Moment]:
-    """A clip at about 30 frames a second: sums of slow waves for the head, faster ones for the mouth, a blink now and then.
+    """A clip at about 30 frames a second: sums of slow waves for the head, faster ones for the mouth, a blink now and
+    then.
 
     Frame k does not depend on how many frames are asked for.
     """
@@ -215,7 +226,9 @@ def sample_motion(rng: np.random.Generator, frames: int) -> list[Moment]:
 
     def wave(low: float, high: float, size: float) -> NDArray[np.float64]:
         period, phase = rng.uniform(low, high, 2), rng.uniform(0, 2 * np.pi, 2)
-        return size * (0.7 * np.sin(2 * np.pi * t / period[0] + phase[0]) + 0.3 * np.sin(4 * np.pi * t / period[1] + phase[1]))
+        return size * (
+            0.7 * np.sin(2 * np.pi * t / period[0] + phase[0]) + 0.3 * np.sin(4 * np.pi * t / period[1] + phase[1])
+        )
 
     yaw = rng.uniform(-16, 16) + wave(90, 180, rng.uniform(6, 22))
     pitch = rng.uniform(-7, 7) + wave(80, 160, rng.uniform(2, 9))
@@ -233,7 +246,9 @@ def sample_motion(rng: np.random.Generator, frames: int) -> list[Moment]:
     return [
         Moment(
             (float(np.clip(yaw[k], -40, 40)), float(np.clip(pitch[k], -20, 20)), float(np.clip(roll[k], -25, 25))),
-            Expression(float(smile[k]), float(mouth[k]), float(blink[k]), float(brows[k]), (gaze[k, 0], gaze[k, 1]), 0.0),
+            Expression(
+                float(smile[k]), float(mouth[k]), float(blink[k]), float(brows[k]), (gaze[k, 0], gaze[k, 1]), 0.0
+            ),
             (float(shift[k, 0]), float(shift[k, 1])),
             float(zoom[k]),
         )

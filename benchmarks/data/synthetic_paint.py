@@ -1,6 +1,7 @@
 """The texture of a drawn head: skin with its shadows, eyes, brows, nose, lips, beard, and the label of every texel.
 
-Everything is drawn in the face plane and carried onto the texture (theta across, v down) through ``Head.locate``, in the
+Everything is drawn in the face plane and carried onto the texture (theta across, v down) through ``Head.locate``, in
+the
 same place as the landmarks: the edges of eyes, lips and nose run through their points.
 """
 
@@ -25,8 +26,13 @@ def _tint(colour: Sequence[float], by: float = 1.0) -> tuple[int, int, int]:
     return min(max(int(r * by), 0), 255), min(max(int(g * by), 0), 255), min(max(int(b * by), 0), 255)
 
 
+def _at(x: float, y: float) -> Array:
+    return np.array([x, y])
+
+
 class Canvas:
-    """Colour and label texture of one head, (height, width), and the means to draw on them in face-plane coordinates."""
+    """Colour and label texture of one head, (height, width), and the means to draw on them in face-plane
+    coordinates."""
 
     def __init__(self, head: Head, height: int, width: int, skin: NDArray[np.uint8]) -> None:
         self.head, self.size = head, (width, height)
@@ -106,9 +112,7 @@ def _scalp(canvas: Canvas, hair: Hair) -> None:
     """Roots under the hair, so that no skin shows between its tips."""
     width, height = canvas.size
     theta = np.linspace(-Head.REACH, Head.REACH, 161)
-    low = hair.low(theta, canvas.head.stretch)
-    # Long hair hangs free of the head; only what grows there belongs to the scalp.
-    low = np.where(np.abs(theta) > 68, np.minimum(low, -0.05 + 0.02 * (np.abs(theta) - 68)), low)
+    low = hair.roots(theta, canvas.head.stretch)
     across = (theta / Head.REACH + 1) * 0.5 * width
     ends = [(width, -1.0), (0.0, -1.0)]
 
@@ -146,10 +150,14 @@ def _skin(head: Head, look: Look, rng: np.random.Generator, height: int, width: 
     shade -= 0.20 * spot(0.0, p[57, 1] + 0.075, 0.20, 0.045) + 0.14 * spot(p[54, 0] + 0.035, p[54, 1], 0.05, 0.06)
     shade -= 0.05 * spot(0, base + 0.13, 0.03, 0.06)
     shade -= 0.22 * np.exp(-(((y - chin) / 0.10) ** 2)) + 0.10 * np.clip((np.abs(theta) - 72) / 30, 0, 1)
-    shade += 0.05 * spot(0, -0.75, 0.45, 0.22) + 0.05 * spot(0.52, 0.42, 0.2, 0.16) + 0.07 * spot(0, p[30, 1] - 0.2, 0.05, 0.3)
+    shade += (
+        0.05 * spot(0, -0.75, 0.45, 0.22)
+        + 0.05 * spot(0.52, 0.42, 0.2, 0.16)
+        + 0.07 * spot(0, p[30, 1] - 0.2, 0.05, 0.3)
+    )
     if look.hair:
-        edge = (y - look.hair.low(theta[0], head.stretch)[None]) / 0.13
-        shade -= 0.28 * np.exp(-np.maximum(edge, 0)) * (edge > -3)
+        edge = (y - look.hair.roots(theta[0], head.stretch)[None]) / 0.13
+        shade -= 0.28 * np.exp(-np.maximum(edge, 0))
     fold = Image.new("L", (width, height))
     pen = ImageDraw.Draw(fold)
     depth = 0.30 * look.age + 0.32 * smile + 0.05
@@ -210,9 +218,11 @@ def _nose(canvas: Canvas, look: Look) -> None:
         crease = np.array([(wing - 0.02, tip - 0.02), (wing + 0.035, tip + 0.05), (wing + 0.02, base - 0.08)])
         canvas.fill(curve(crease * (sign, 1) + (shift, 0), 4), dark, opacity=0.75, soft=0.012, width=0.018)
         turn = np.linspace(0, 2 * np.pi, 14)
-        hole = np.stack([0.5 * wing + 0.052 * np.cos(turn), base - 0.035 + 0.028 * np.sin(turn) - 0.012 * np.cos(turn)], 1)
+        hole = np.stack(
+            [0.5 * wing + 0.052 * np.cos(turn), base - 0.035 + 0.028 * np.sin(turn) - 0.012 * np.cos(turn)], 1
+        )
         canvas.fill(hole * (sign, 1) + (shift, 0), _tint(look.skin, 0.24), opacity=0.95, soft=0.008)
-    canvas.fill(curve(p[31:36] + (0, 0.005), 4), dark, opacity=0.6, soft=0.012, width=0.02)
+    canvas.fill(curve(p[31:36] + _at(0, 0.005), 4), dark, opacity=0.6, soft=0.012, width=0.02)
 
 
 def _mouth(canvas: Canvas, look: Look) -> None:
@@ -227,7 +237,7 @@ def _mouth(canvas: Canvas, look: Look) -> None:
     canvas.fill(upper, _tint(look.lips, 0.82), soft=0.010)
     shine = np.array([(-0.12, 0), (0, 0.012), (0.12, 0)]) + ((p[66] + p[57]) / 2)
     canvas.fill(curve(shine, 4), _tint(look.lips, 1.28), opacity=0.5, soft=0.018, width=0.03)
-    canvas.fill(np.vstack([outer_low, outer_low[::-1] + (0, 0.02)]), _tint(look.skin, 0.7), opacity=0.35, soft=0.015)
+    canvas.fill(np.vstack([outer_low, outer_low[::-1] + _at(0, 0.02)]), _tint(look.skin, 0.7), opacity=0.35, soft=0.015)
     if gap > 0.035:
         box, mask = canvas.inside(mouth)
         inside = Image.new("RGB", mask.size, (58, 18, 20))
@@ -237,13 +247,15 @@ def _mouth(canvas: Canvas, look: Look) -> None:
             return canvas.texels(xy, (box[0], box[1]))
 
         tongue = np.stack([0.2 * np.cos(np.linspace(0, 6.3, 20)), 0.12 * np.sin(np.linspace(0, 6.3, 20))], 1)
-        pen.polygon(local(tongue + (p[66, 0], p[66, 1] + 0.02)), fill=(150, 66, 68))
+        pen.polygon(local(tongue + p[66] + _at(0, 0.02)), fill=(150, 66, 68))
         # A band of teeth behind the upper lip; where the lip comes lower, towards the corners, it hides them.
-        rim = np.array([(-0.27, -0.05), (-0.27, 0.025), (-0.16, 0.055), (0, 0.065), (0.16, 0.055), (0.27, 0.025), (0.27, -0.05)])
+        rim = np.array(
+            [(-0.27, -0.05), (-0.27, 0.025), (-0.16, 0.055), (0, 0.065), (0.16, 0.055), (0.27, 0.025), (0.27, -0.05)]
+        )
         pen.polygon(local(rim + p[62]), fill=(222, 214, 202))
         for k in np.linspace(-0.2, 0.2, 6):
             pen.line(local(np.array([(k, -0.05), (k, 0.05)]) + p[62]), fill=(190, 180, 168))
-        pen.polygon(local(np.vstack([inner_top, (inner_top + (0, 0.018))[::-1]])), fill=(96, 46, 44))
+        pen.polygon(local(np.vstack([inner_top, (inner_top + _at(0, 0.018))[::-1]])), fill=(96, 46, 44))
         canvas.colour.paste(inside, box, mask)
     canvas.fill(inner_top, _tint(look.lips, 0.38), opacity=0.85, soft=0.006, width=0.018)
     canvas.label(np.vstack([outer_top, outer_low[1:-1]]), UPPER_LIP)
@@ -253,7 +265,9 @@ def _mouth(canvas: Canvas, look: Look) -> None:
     if gap > 0.02:
         canvas.label(mouth, INNER_MOUTH)
     for corner in (p[48], p[54]):
-        canvas.fill(corner + 0.02 * np.array([(-1, 0), (0, -1), (1, 0), (0, 1)]), _tint(look.lips, 0.4), opacity=0.8, soft=0.012)
+        canvas.fill(
+            corner + 0.02 * np.array([(-1, 0), (0, -1), (1, 0), (0, 1)]), _tint(look.lips, 0.4), opacity=0.8, soft=0.012
+        )
 
 
 def _eye(canvas: Canvas, look: Look, index: NDArray[np.intp], sign: int, label: int) -> None:
@@ -277,23 +291,23 @@ def _eye(canvas: Canvas, look: Look, index: NDArray[np.intp], sign: int, label: 
     turn = np.stack([np.cos(np.linspace(0, 6.2, 22)), np.sin(np.linspace(0, 6.2, 22))], 1)
     pen.polygon(local(inner + turn * (0.055, 0.05)), fill=(196, 132, 124))
     middle = np.array([p[index[[0, 3]], 0].mean(), 0.0])
-    middle[1] = p[index[[0, 3]], 1].mean() - 0.012
-    look_at = middle + np.array(does.gaze) * (0.22 * width, 0.045)
-    iris = 0.235 * width
+    middle[1] = p[index[[0, 3]], 1].mean() - 0.016
+    look_at = middle + np.array(does.gaze) * (0.20 * width, 0.04)
+    iris = 0.262 * width
     for radius, tint in ((1.0, 0.42), (0.88, 0.95), (0.66, 1.25)):
         pen.polygon(local(look_at + turn * iris * radius), fill=_tint(look.iris, tint))
     pen.polygon(local(look_at + turn * iris * 0.44), fill=(12, 10, 10))
-    glint = look_at + (-0.30 * iris, -0.38 * iris)
+    glint = look_at - _at(0.30, 0.38) * iris
     pen.polygon(local(glint + turn * iris * 0.20), fill=(250, 250, 250))
     canvas.colour.paste(white, box, mask)
 
     # The lid's shadow on the ball, lashes, the crease above, the lower rim.
     depth = min(0.30 * tall, 0.04)
-    shadow = np.vstack([upper, (upper + (0, depth))[::-1]])
+    shadow = np.vstack([upper, (upper + _at(0, depth))[::-1]])
     canvas.fill(shadow, (40, 26, 24), opacity=0.55, soft=0.008)
     canvas.fill(upper, (24, 16, 15), opacity=0.75 + 0.25 * look.liner, soft=0.004, width=0.022 + 0.014 * look.liner)
     outer = p[index[0 if sign < 0 else 3]]
-    flick = np.array([outer, outer + (0.035 * sign, -0.012 - 0.02 * look.liner)])
+    flick = np.array([outer, outer + _at(0.035 * sign, -0.012 - 0.02 * look.liner)])
     canvas.fill(flick, (28, 18, 16), opacity=0.7, soft=0.005, width=0.02)
     lift = np.sin(np.linspace(0, np.pi, len(upper)))[:, None] * (0, -0.045) - (0, 0.012)
     canvas.fill(upper + lift, _tint(look.skin, 0.55), opacity=0.6 + 0.2 * look.age, soft=0.010, width=0.016)
@@ -334,22 +348,32 @@ def _beard(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     theta = np.radians((2 * (np.arange(low_w) + 0.5) / low_w - 1)[None] * Head.REACH)
     a, y = np.abs(w * np.sin(theta)), np.broadcast_to(y, (low_h, low_w))
     side = np.abs(theta) > np.pi / 2
-    corner, base, lip, chin = np.abs(p[54]), p[33, 1], p[57, 1], p[8, 1]
-    cheek = np.interp(a, [0, corner[0] - 0.02, corner[0] + 0.1, 0.75, 0.93, 1.0], [lip + 0.13, lip + 0.1, corner[1] - 0.12, 0.75, 0.35, 0.0])
+    corner, base, lip = np.abs(p[54]), p[33, 1], p[57, 1]
+    cheek = np.interp(
+        a,
+        [0, corner[0] - 0.02, corner[0] + 0.1, 0.75, 0.93, 1.0],
+        [lip + 0.13, lip + 0.1, corner[1] - 0.12, 0.75, 0.35, 0.0],
+    )
     lower = np.clip((y - cheek) / 0.07, 0, 1)
     mouth_top = np.interp(a, [0, 0.1, corner[0]], [p[51, 1], p[50, 1], corner[1]])
     moustache = np.clip((y - np.interp(a, [0, corner[0], 0.6], [base + 0.075, base + 0.16, base + 0.4])) / 0.05, 0, 1)
     moustache *= np.clip((mouth_top + 0.03 - y) / 0.04, 0, 1) * (a < corner[0] + 0.08)
-    beside = np.clip(1 - np.abs(a - corner[0] - 0.07) / 0.06, 0, 1) * (y > corner[1] - 0.15) * (y < lip + 0.2)
-    goatee = np.clip(1.6 - np.abs(a / 0.30) ** 2 * 1.2, 0, 1) * np.clip((y - lip - 0.10) / 0.06, 0, 1) + beside
+    # A ring around the mouth, and the chin inside it.
+    middle, tall = (base + 0.08 + lip + 0.16) / 2, (lip + 0.16 - base - 0.08) / 2
+    ring = np.exp(-(((np.hypot(a / (corner[0] + 0.075), (y - middle) / tall) - 1) / 0.16) ** 2)) * (
+        y > corner[1] - 0.12
+    )
+    goatee = np.clip(1.6 - 13 * a**2, 0, 1) * np.clip((y - lip - 0.09) / 0.06, 0, 1) + ring
     region = {
         "stubble": 0.42 * np.maximum(lower, moustache),
         "moustache": moustache,
-        "goatee": np.maximum(goatee * (y < chin + 1), moustache),
-        "full": np.maximum(np.maximum(lower, moustache), beside),
+        "goatee": np.maximum(goatee, moustache),
+        "full": np.maximum(np.maximum(lower, moustache), ring),
     }[look.beard]
     region = np.where(side & (y < 0.2), 0, np.clip(region, 0, 1)) * look.beard_density
-    mask = np.asarray(Image.fromarray((region * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR))
+    mask = np.asarray(
+        Image.fromarray((region * 255).astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+    )
     strands = rng.integers(0, 256, (height // 3, width), dtype=np.uint8)
     grain = np.asarray(Image.fromarray(strands).resize((width, height), Image.Resampling.BILINEAR), np.uint16)
     alpha = np.minimum(mask.astype(np.uint16) * (150 + grain // 2) // 255, 240).astype(np.uint8)

@@ -1,7 +1,8 @@
 """Textured, lit sheets in 3D -> pixels: a painter's algorithm on cloud points, in numpy alone.
 
 Each sheet is a grid of vertices. Every visible cell of the grid is sampled densely enough to leave no hole at twice the
-picture's resolution; all samples, sorted by the depth of their cells, are written far to near, so that the nearest stays.
+picture's resolution; all samples, sorted by the depth of their cells, are written far to near, so that the nearest
+stays.
 """
 
 from __future__ import annotations
@@ -45,15 +46,16 @@ def draw(sheets: Sequence[Sheet], canvas: NDArray[np.uint32], labels: NDArray[np
 
     Args:
         sheets: in any order.
-        canvas: (2 H, 2 W), a pixel's red, green and blue in its first three bytes; output pixel i is covered by its rows
-            (columns) 2 i and 2 i + 1.
+        canvas: (2 H, 2 W), a pixel's red, green and blue in its first three bytes; output pixel i is covered by its
+            rows (columns) 2 i and 2 i + 1.
         labels: (2 H, 2 W).
     """
     parts = [part for sheet in sheets for part in _samples(sheet, *labels.shape)]
     if not parts:
         return
     depth = np.concatenate([part.depth for part in parts])
-    # A cell's place in the order, as 16 bits: sorting samples by it is a radix sort, several times faster than by depth.
+    # A cell's place in the order, as 16 bits: sorting samples by it is a radix sort, several times faster than by
+    # depth.
     rank = np.empty(len(depth), np.uint16)
     rank[np.argsort(depth, kind="stable")] = np.minimum(np.arange(len(depth)), 65535)
     ranks = np.repeat(rank, np.concatenate([part.count for part in parts]))
@@ -70,8 +72,10 @@ def draw(sheets: Sequence[Sheet], canvas: NDArray[np.uint32], labels: NDArray[np
 
 @dataclass(frozen=True)
 class _Part:
-    """Samples of cells of one size: flat sub-pixel index (m,) and packed colour and label (m,), cell after cell; for each cell,
-    how many samples, and depth (n,)."""
+    """Samples of cells of one size, cell after cell: flat sub-pixel index (m,), packed colour and label (m,).
+
+    ``count`` (n,) says how many samples each cell has; ``depth`` (n,) is the cells'.
+    """
 
     at: NDArray[np.int32]
     colour: NDArray[np.uint32]
@@ -138,7 +142,7 @@ def _samples(sheet: Sheet, height: int, width: int) -> Iterator[_Part]:
 
 def _levels(need: NDArray[np.floating]) -> tuple[list[int], NDArray[np.intp]]:
     """A few numbers of samples that fit what the cells need, and the one that each cell takes."""
-    steps = np.unique(np.ceil(np.quantile(need, (0.6, 1) if len(need) > 150 else (1,))).astype(int))
+    steps = np.unique(np.ceil(np.quantile(need, (0.5, 0.85, 1) if len(need) > 150 else (1,))).astype(int))
     level = np.searchsorted(steps, need)
     return steps.tolist(), np.minimum(level, len(steps) - 1)
 

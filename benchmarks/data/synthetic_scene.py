@@ -59,7 +59,7 @@ class Light:
         # Light that went under the skin comes out red: the terminator is softer in red than in blue.
         diffuse = np.stack([wrap**0.9, wrap, wrap**1.08], -1) if not strands else np.repeat(wrap[..., None], 3, -1)
         factors = sky[..., None] * np.array(self.ambient) + diffuse * np.array(self.key)
-        half = toward + (0, 0, 1)
+        half = toward + np.array([0, 0, 1])
         half /= np.linalg.norm(half)
         if strands:
             along = down / np.maximum(np.linalg.norm(down, axis=-1, keepdims=True), 1e-9)
@@ -134,8 +134,9 @@ _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / 256) for k in range(256)], 
 
 
 def develop(picture: NDArray[np.uint8], tone: np.random.Generator, noise: np.random.Generator) -> NDArray[np.uint8]:
-    """Exposure, contrast and white balance (one draw of ``tone`` a person), then sensor noise (of ``noise``, a frame)."""
-    gain, contrast, grain = tone.uniform(0.82, 1.15), tone.uniform(0.85, 1.18), abs(tone.normal(0, 2.2)) + 0.4
+    """Exposure, contrast and white balance (one draw of ``tone`` a person), then sensor noise (of ``noise``, a
+    frame)."""
+    gain, contrast, grain = tone.uniform(0.90, 1.18), tone.uniform(0.82, 1.15), abs(tone.normal(0, 2.2)) + 0.4
     balance = 1 + tone.normal(0, 0.03, 3)
     levels = np.arange(256, dtype=np.float64)
     table = (levels[:, None] * gain * balance - 118) * contrast + 118

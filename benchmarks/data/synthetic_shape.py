@@ -2,9 +2,10 @@
 
 identity + expression --face_points--> (68, 2) face plane --Head--> surface in 3D --View--> pixels
 
-The face plane is the face seen from the front: x to the image's right, y down, the eye line at y = 0, the face's half width
-(point 17, counting from 1) at x = 1. z points at the viewer. One unit is about 70 mm. The same ``Head.surface`` places the
-texture, the mesh and the landmarks, so that landmarks are exact by construction.
+The face plane is the face seen from the front: x to the image's right, y down, the eye line at y = 0, the face's half
+    width
+(point 17, counting from 1) at x = 1. z points at the viewer. One unit is about 70 mm. The same ``Head.surface``
+places the texture, the mesh and the landmarks, so that landmarks are exact by construction.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 _MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)
+    [
+        *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
+        45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+        54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+    ]
+)  # fmt: skip
 
 # The half on the image's right (the subject's left), by hand; the other half is its mirror image.
 _HALF: dict[int, tuple[float, float]] = {
-    8: (0, 1.73), 9: (0.20, 1.69), 10: (0.40, 1.585), 11: (0.60, 1.41), 12: (0.76, 1.16), 13: (0.88, 0.87),
-    14: (0.945, 0.57), 15: (0.985, 0.27), 16: (1.0, -0.02),
+    8: (0, 1.655), 9: (0.20, 1.615), 10: (0.395, 1.51), 11: (0.585, 1.34), 12: (0.74, 1.10), 13: (0.865, 0.825),
+    14: (0.94, 0.54), 15: (0.985, 0.26), 16: (1.0, -0.02),
     22: (0.17, -0.29), 23: (0.33, -0.385), 24: (0.51, -0.41), 25: (0.68, -0.365), 26: (0.82, -0.24),
-    27: (0, -0.02), 28: (0, 0.18), 29: (0, 0.38), 30: (0, 0.58), 33: (0, 0.80), 34: (0.12, 0.775), 35: (0.235, 0.73),
-    42: (0.235, 0.035), 43: (0.345, -0.05), 44: (0.495, -0.05), 45: (0.62, 0.015), 46: (0.50, 0.08), 47: (0.355, 0.09),
-    51: (0, 1.005), 52: (0.085, 0.985), 53: (0.25, 1.035), 54: (0.39, 1.12), 55: (0.255, 1.235), 56: (0.105, 1.29),
-    57: (0, 1.30), 62: (0, 1.112), 63: (0.13, 1.106), 64: (0.335, 1.12), 65: (0.13, 1.124), 66: (0, 1.13),
+    27: (0, -0.02), 28: (0, 0.17), 29: (0, 0.36), 30: (0, 0.55), 33: (0, 0.76), 34: (0.12, 0.735), 35: (0.23, 0.69),
+    42: (0.235, 0.035), 43: (0.345, -0.062), 44: (0.495, -0.062), 45: (0.625, 0.015), 46: (0.50, 0.085),
+    47: (0.355, 0.095),
+    51: (0, 0.955), 52: (0.085, 0.935), 53: (0.25, 0.985), 54: (0.39, 1.065), 55: (0.255, 1.175), 56: (0.105, 1.228),
+    57: (0, 1.238), 62: (0, 1.058), 63: (0.13, 1.052), 64: (0.335, 1.065), 65: (0.13, 1.068), 66: (0, 1.074),
 }  # fmt: skip
 
 
@@ -51,7 +55,8 @@ MOUTH = np.arange(48, 68)
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays the same about a person's shape. All zero is the mean face; the unit is about one standard deviation."""
+    """What stays the same about a person's shape. All zero is the mean face; the unit is about one standard
+    deviation."""
 
     length: float = 0.0
     jaw: float = 0.0
@@ -201,9 +206,9 @@ def curve(points: ArrayLike, steps: int = 6, *, closed: bool = False) -> Array:
 class Head:
     """The surface of one head: angle theta around the vertical axis, and v from the crown (0) to the chin (1).
 
-    A point is (w(v) sin theta, y(v), z(theta, v)): w is the outline seen from the front, so that the jaw's landmarks lie at
-    theta = +-90 degrees; z runs from the outline's depth ``ze`` to the mid-line's ``zf`` in front and ``zb`` behind, plus a
-    relief of bumps (nose, lips, sockets).
+    A point is (w(v) sin theta, y(v), z(theta, v)): w is the outline seen from the front, so that the jaw's landmarks
+    lie at theta = +-90 degrees; z runs from the outline's depth ``ze`` to the mid-line's ``zf`` in front and ``zb``
+    behind, plus a relief of bumps (nose, lips, sockets).
     """
 
     REACH = 125.0  # degrees of theta on each side that the mesh and the texture cover
@@ -227,8 +232,8 @@ class Head:
         stations = {
             # y: outline, mid-line, back
             top: (-0.35, -0.35, -0.35), top + 0.08: (-0.34, 0.10, -0.85), top + 0.35: (-0.30, 0.60, -1.3),
-            -0.85: (-0.24, 0.86, -1.55), -0.42: (-0.12, 0.95, -1.6), -0.02: (-0.02, 0.92, -1.55), 0.4: (0.05, 0.93, -1.2),
-            nose: (0.14, 0.98, -0.5), mouth: (0.30, 1.03, -0.05), lip + 0.14: (0.44, 0.97, 0.15),
+            -0.85: (-0.24, 0.86, -1.55), -0.42: (-0.12, 0.95, -1.6), -0.02: (-0.02, 0.92, -1.55),
+            0.4: (0.05, 0.93, -1.2), nose: (0.14, 0.98, -0.5), mouth: (0.30, 1.03, -0.05), lip + 0.14: (0.44, 0.97, 0.15),
             chin - 0.16: (0.58, 1.00, 0.35), chin: (0.80, 0.80, 0.80),
         }  # fmt: skip
         at, depth = np.array(list(stations)), np.array(list(stations.values()))
@@ -262,7 +267,7 @@ class Head:
         ]  # fmt: skip
         both = [
             (0.13, wing * 0.86, base - 0.085, 0.075, 0.075), (-0.05, wing + 0.07, base - 0.06, 0.05, 0.09),
-            (-0.13, eye[0] - 0.02, 0.0, 0.24, 0.13), (-0.09, 0.20, 0.0, 0.08, 0.12), (0.065, eye[0], 0.03, 0.15, 0.085),
+            (-0.13, eye[0] - 0.02, 0.0, 0.24, 0.13), (-0.06, 0.20, 0.0, 0.10, 0.12), (0.065, eye[0], 0.03, 0.15, 0.085),
             (0.06, mid[0] - 0.06, mid[1] + 0.06, 0.28, 0.075),
             (0.06 + 0.02 * who.cheekbones, 0.64, 0.42, 0.22, 0.20), (0.02 + 0.07 * smile, 0.50, 0.70, 0.17, 0.16),
             (-0.05 - 0.012 * who.cheekbones, 0.62, 0.95, 0.20, 0.22),
@@ -270,16 +275,16 @@ class Head:
         rows = [*middle, *both, *((a, -cx, *rest) for a, cx, *rest in both)]
         return np.array(rows, dtype=np.float64)
 
-    def at(self, v: ArrayLike) -> tuple[Array, Array]:
+    def at(self, v: float | Array) -> tuple[Array, Array]:
         """Half width and height of the outline at v."""
         return np.interp(v, self._v, self._w), np.interp(v, self._v, self._y)
 
-    def depths(self, v: ArrayLike) -> tuple[Array, Array, Array]:
+    def depths(self, v: float | Array) -> tuple[Array, Array, Array]:
         """Depth of the outline, of the mid-line in front, and behind, at v."""
         ze, zf, zb = (np.interp(v, self._v, line) for line in self._depth)
         return ze, zf, zb
 
-    def row(self, y: ArrayLike) -> Array:
+    def row(self, y: float | Array) -> Array:
         """v at a height of the face plane."""
         return np.interp(y, self._rise, self._v)
 
@@ -312,8 +317,8 @@ class View:
     """Head pose, and where the head lands in the picture.
 
     Args:
-        pose: yaw, pitch, roll in degrees. Yaw > 0 turns the nose to the image's right (the subject's left), pitch > 0 lifts the
-            chin, roll > 0 turns clockwise on the screen.
+        pose: yaw, pitch, roll in degrees. Yaw > 0 turns the nose to the image's right (the subject's left), pitch > 0
+            lifts the chin, roll > 0 turns clockwise on the screen.
         scale: pixels per face half width.
         centre: pixel of the pivot (the neck's top).
     """

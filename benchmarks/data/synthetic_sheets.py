@@ -20,16 +20,14 @@ _HEAD_GRID, _HAIR_GRID, _BODY_GRID, _EAR_GRID = (58, 66), (44, 64), (22, 20), (1
 
 def _sheet(
     points: Array, view: View, light: Light, texture: NDArray[np.uint8], *, gloss: float, share: float = 1.0,
-    bias: float = 0.0, strands: bool = False, two_sided: int = sys.maxsize,
+    bias: float | Array = 0.0, strands: bool = False, two_sided: int = sys.maxsize,
 ) -> Sheet:  # fmt: skip
     turned = view.turn(points, share)
     factors, shine = light.shade(turned, gloss=gloss, strands=strands)
     return Sheet(view.project(turned), turned[..., 2] + bias, factors, shine, texture, two_sided)
 
 
-def person(
-    head: Head, look: Look, view: View, light: Light, rng: np.random.Generator, size: int
-) -> list[Sheet]:
+def person(head: Head, look: Look, view: View, light: Light, rng: np.random.Generator, size: int) -> list[Sheet]:
     """All surfaces of one person.
 
     Args:
@@ -44,7 +42,9 @@ def person(
     v = np.linspace(0, 1, _HEAD_GRID[0] + 1)[:, None]
     theta = np.linspace(-Head.REACH, Head.REACH, _HEAD_GRID[1] + 1)[None]
     skin = paint_head(head, look, rng, height, width)
-    sheets = [_body(head, look, view, light), ]
+    sheets = [
+        _body(head, look, view, light),
+    ]
     if not (look.hair and look.hair.covers_ears):
         sheets += _ears(head, look, view, light)
     sheets.append(_sheet(head.surface(theta, v), view, light, skin, gloss=look.gloss))
@@ -73,7 +73,7 @@ def _body(head: Head, look: Look, view: View, light: Light) -> Sheet:
     cos = np.maximum(np.cos(theta), 0)
     points = np.stack([w * np.sin(theta), np.broadcast_to(y[:, None], (len(y), theta.size)), ze + (zf - ze) * cos], -1)
 
-    tall, wide = 180, 120
+    tall, wide = 160, 150
     rows = np.linspace(stations[0, 0], stations[-1, 0], tall)[:, None]
     across = np.abs(np.linspace(-95, 95, wide))[None]
     neckline = {
@@ -82,7 +82,7 @@ def _body(head: Head, look: Look, view: View, light: Light) -> Sheet:
         "high": 1.72 + 0 * across,
         "shirt": 2.22 - 0.34 * np.minimum(across / 24, 1),
     }[look.collar]
-    cloth = np.clip((rows - neckline) / 0.03 + 0.5, 0, 1)
+    cloth = np.clip((rows - neckline) / (0.03 + 1.5 * np.abs(np.gradient(neckline, axis=1))) + 0.5, 0, 1)
     # The chin's shadow on the neck.
     dim = 1 - 0.45 * np.exp(-np.maximum(rows - 1.35, 0) / 0.28) * np.exp(-((across / 75) ** 2))
     hem = 1 - 0.35 * np.exp(-(((rows - neckline) / 0.03) ** 2))
@@ -93,7 +93,7 @@ def _body(head: Head, look: Look, view: View, light: Light) -> Sheet:
         texture[..., c] = np.clip((neck * look.skin[c] + cloth * look.clothes[c] * fold) * hem, 0, 255)
     texture[..., 3] = 0
     # Behind the head whatever the pose: a lowered chin must not sink into the chest.
-    return _sheet(points, view, light, texture, gloss=0.3 * look.gloss, share=0.3, bias=-0.9)
+    return _sheet(points, view, light, texture, gloss=0.3 * look.gloss, share=0.3, bias=-2.5)
 
 
 def _ears(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
@@ -128,13 +128,13 @@ def _ears(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
         )
         if side < 0:  # columns run to the right of the picture
             points = points[:, ::-1]
-        sheets.append(_sheet(points, view, light, texture if side > 0 else texture[:, ::-1].copy(), gloss=6, two_sided=0))
+        sheets.append(
+            _sheet(points, view, light, texture if side > 0 else texture[:, ::-1].copy(), gloss=6, two_sided=0)
+        )
     return sheets
 
 
-def _hair(
-    head: Head, hair: Hair, view: View, light: Light, rng: np.random.Generator, height: int, width: int
-) -> Sheet:
+def _hair(head: Head, hair: Hair, view: View, light: Light, rng: np.random.Generator, height: int, width: int) -> Sheet:
     stretch = head.stretch
     crown_rows = round(_HAIR_GRID[0] * (0.75 if hair.bottom < 1.3 else 0.5))
     v = np.concatenate([np.linspace(0, float(head.row(0.0)), crown_rows), np.zeros(_HAIR_GRID[0] + 1 - crown_rows)])
@@ -167,10 +167,23 @@ def _hair(
     grow = 1 + lumps * np.clip(np.concatenate([aside * 0.7 + 0.3, np.ones(len(y) - crown_rows)]), 0, 1)[:, None]
     z = np.where(cos > 0, ze[:, None] + (zf - ze)[:, None] * front**0.85, ze[:, None] + (ze - zb)[:, None] * cos)
     points = np.stack([w[:, None] * np.sin(theta) * grow, np.repeat(y[:, None], theta.size, 1), z * grow], -1)
+    # Hair lies flat where it grows from the skin: no gap between it and the forehead, from whichever side it is seen.
+    degrees = np.degrees(theta)
+    skin = head.surface(degrees, v[:crown_rows, None])
+    rooted = hair.low(degrees[0], stretch)[None] - skin[..., 1]
+    full = np.sqrt(np.clip(rooted / 0.32, 0.0, 1))
+    if hair.covers_ears:
+        full = np.where(np.abs(degrees) > 60, np.maximum(full, np.clip((np.abs(degrees) - 60) / 15, 0, 1)), full)
+    points[:crown_rows] = skin + full[..., None] * (points[:crown_rows] - skin)
 
+    # Sorted by cells, hair and shoulders would cut through each other in steps: what falls down the back is behind
+    # them.
+    behind = np.zeros(z.shape)
+    behind[crown_rows:, np.abs(theta[0]) > np.radians(112)] = -5.0
     return _sheet(
         points, view, light, _strands(hair, rng, y, stretch, height, width),
-        gloss=(16 + 0.075 * sum(hair.colour)) * (1 - 0.6 * hair.curl), bias=0.01, strands=True, two_sided=crown_rows if hair.bottom > 1 else sys.maxsize,
+        gloss=(16 + 0.075 * sum(hair.colour)) * (1 - 0.6 * hair.curl), bias=0.02 + behind,
+        strands=True, two_sided=crown_rows if hair.bottom > 1 else sys.maxsize,
     )  # fmt: skip
 
 
@@ -187,7 +200,7 @@ def _strands(
     row_y = np.interp((np.arange(height) + 0.5) / height * (len(rows) - 1), np.arange(len(rows)), rows)
     if hair.part is not None:
         at = (hair.part / HAIR_REACH + 1) * 0.5 * width
-        ImageDraw.Draw(shade).line((at, 0, at, np.searchsorted(row_y, -1.15)), fill=50, width=max(1, width // 140))
+        ImageDraw.Draw(shade).line((at, 0, at, float(np.searchsorted(row_y, -1.15))), fill=50, width=max(1, width // 140))
     table = np.empty((256, 4), np.uint8)
     table[:, :3] = np.clip(np.outer(np.linspace(0.52, 1.32, 256), hair.colour), 0, 255)
     table[:, 3] = HAIR
@@ -232,13 +245,15 @@ def _glasses(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
         centre = head.points[index].mean(0) * (1, 0) + (0.035 * side, 0.06)
         rim = np.array([half_w, half_h])
         sheets.append(ribbon(place(centre + ring * rim), place(centre + ring * (rim - 0.028))))
-        corners.append(centre + (half_w * side, -0.05))
+        corners.append(centre + np.array([half_w * side, -0.05]))
         start = place(np.array([corners[-1]]))[0]
         ear = np.array([1.05 * side, -0.02, -0.15])
         arm = start + (ear - start) * np.linspace(0, 1, 9)[:, None]
         arm[:, 0] += 0.06 * side * np.sin(np.linspace(0, np.pi, 9))
-        sheets.append(ribbon(arm, arm + (0, 0.035, 0)))
-    inner = [head.points[index].mean(0)[0] + (0.035 - half_w) * side for index, side in ((RIGHT_EYE, -1), (LEFT_EYE, 1))]
+        sheets.append(ribbon(arm, arm + np.array([0, 0.035, 0])))
+    inner = [
+        head.points[index].mean(0)[0] + (0.035 - half_w) * side for index, side in ((RIGHT_EYE, -1), (LEFT_EYE, 1))
+    ]
     bridge = np.stack([np.linspace(inner[0], inner[1], 7), 0.03 - 0.05 * np.sin(np.linspace(0, np.pi, 7))], 1)
-    sheets.append(ribbon(place(bridge), place(bridge + (0, 0.032))))
+    sheets.append(ribbon(place(bridge), place(bridge + np.array([0, 0.032]))))
     return sheets

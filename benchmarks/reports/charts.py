@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketface.benchmarks.metrics import ced
-from pocketface.benchmarks.reports.data import ReportData, VariantResult
-from pocketface.benchmarks.reports.svg import INK, MUTED, PAPER, SERIES, chart
+from pocketface.benchmarks.reports.data import ReportData, VariantResult, finite
+from pocketface.benchmarks.reports.svg import INK, MUTED, PAPER, SERIES, Tip, chart
 from pocketface.benchmarks.reports.text import bytes_text, ms
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PRECISIONS = ("fp32", "fp16", "w8", "w8a8", "w8a16", "w4", "pal4", "pal6")
 _DASHES: dict[str, Any] = {"onnx": "-", "tflite": (0, (5, 2)), "coreml": (0, (1, 1.5)), "executorch": (0, (6, 2, 1, 2))}
-_MARKERS = {"onnx": "o", "tflite": "s", "coreml": "^", "executorch": "D"}
+_MARKERS: dict[str, str] = {"onnx": "o", "tflite": "s", "coreml": "^", "executorch": "D"}
 
 
 def networks_ced(data: ReportData) -> str:
@@ -57,8 +57,8 @@ def latency_bars(data: ReportData) -> str:
         return ""
     counts = sorted({item.threads for result in results for item in result.variant.latency})
     height = 0.8 / len(counts)
-    with chart(7.6, 0.9 + 0.3 * len(results) * max(1.4, len(counts))) as (axes, finish):
-        tips = []
+    with chart(5.4, 1.2 + 0.24 * len(results) * max(1.4, len(counts))) as (axes, finish):
+        tips: list[Tip] = []
         for row, result in enumerate(results):
             for item in result.variant.latency:
                 k = counts.index(item.threads)
@@ -73,44 +73,49 @@ def latency_bars(data: ReportData) -> str:
         axes.set_yticks(range(len(results)), [result.variant.id for result in results])
         axes.invert_yaxis()
         axes.set_xlim(0, max(item.p90_ms for result in results for item in result.variant.latency) * 1.13)
-        axes.set_xlabel("milliseconds from image and box to landmarks: bar p50, whisker to p90")
+        axes.set_xlabel("milliseconds: bar p50, whisker to p90")
+        axes.set_title("Latency")
         axes.grid(axis="y", visible=False)
         if len(counts) > 1:
             from matplotlib.patches import Patch
 
             handles = [Patch(color=SERIES[k % len(SERIES)], label=_threads(n)) for k, n in enumerate(counts)]
-            _legend_above(axes, handles)
+            axes.legend(
+                handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles), borderaxespad=0.1
+            )
         return finish("latency", tips)
 
 
 def trade_off(data: ReportData) -> str:
     """Size, accuracy and latency of every variant that has all three; without any latency, size against accuracy."""
-    accurate = [(r, r.accuracy.nme) for r in data.variants if r.accuracy is not None and r.accuracy.nme is not None]
-    timed = [(result, nme) for result, nme in accurate if result.variant.latency]
-    points = timed or accurate
+    figures = [(result, finite(result.accuracy.nme) if result.accuracy else None) for result in data.variants]
+    accurate = [(result, nme) for result, nme in figures if nme is not None]
+    threads = min((item.threads for result, _ in accurate for item in result.variant.latency), default=0)
+    p50 = {id(r): item.p50_ms for r, _ in accurate for item in r.variant.latency if item.threads == threads}
+    points = [(result, nme) for result, nme in accurate if id(result) in p50] or accurate
     if not points:
         return ""
-    threads = min((item.threads for result, _ in timed for item in result.variant.latency), default=0)
     largest = max(result.variant.total_bytes for result, _ in points)
-    with chart(7.6, 4.0) as (axes, finish):
-        tips = []
+    rows = (len(points) + 1) // 2
+    with chart(5.4, 3.3 + 0.17 * rows) as (axes, finish):
+        tips: list[Tip] = []
+        for result, _ in points:  # empty marks: the legend keeps the bundle's order, whatever is drawn first
+            style: dict[str, Any] = {"marker": _MARKERS[result.variant.format], "color": colour_of(result)}
+            axes.scatter([], [], s=45, label=f"{result.variant.id}  {bytes_text(result.variant.total_bytes)}", **style)
         # Large bubbles first, so that small ones lie on top.
         for result, nme in sorted(points, key=lambda point: -point[0].variant.total_bytes):
             size = result.variant.total_bytes
-            times = [item.p50_ms for item in result.variant.latency if item.threads == threads]
-            if timed and not times:
-                continue
-            x, area = (times[0], 40 + 900 * size / largest) if timed else (size / 1e6, 90)
+            x, area = (p50[id(result)], 30 + 500 * size / largest) if p50 else (size / 1e6, 90)
             style = {"marker": _MARKERS[result.variant.format], "color": colour_of(result)}
             bubble = axes.scatter([x], [nme], s=area, alpha=0.55, edgecolors=INK, linewidths=0.8, **style)
             tip = f"{result.variant.id}: NME {nme:.3f} %, {bytes_text(size)}"
-            tips.append((bubble, tip + (f", p50 {ms(x)} ms" if timed else "")))
-            axes.scatter([], [], s=45, label=f"{result.variant.id}  {bytes_text(size)}", **style)
+            tips.append((bubble, tip + (f", p50 {ms(x)} ms" if p50 else "")))
+        axes.set_title("Size, accuracy, latency" if p50 else "Size and accuracy")
         axes.margins(0.16, 0.22)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"p50 with {_threads(threads)}, ms (area: file size)" if timed else "file size, MB")
+        axes.set_xlabel(f"p50 with {_threads(threads)}, ms (area: file size)" if p50 else "file size, MB")
         axes.set_ylabel("NME on the test faces, %")
-        _legend_beside(axes)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16), ncols=2, fontsize=8, columnspacing=1.2)
         return finish("trade-off", tips)
 
 
@@ -123,7 +128,7 @@ def reliability(data: ReportData) -> str:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.plot([item.score for item in bins], [item.share for item in bins], color=SERIES[0], linewidth=1.5)
         most = max(item.count for item in bins) or 1
-        tips = []
+        tips: list[Tip] = []
         for item in bins:
             area = 20 + 140 * item.count / most
             dot = axes.scatter([item.score], [item.share], s=area, color=SERIES[0], alpha=0.8)
@@ -147,10 +152,10 @@ def _ced_chart(
     if not curves:
         return ""
     with chart(5.4, 4.0) as (axes, finish):
-        tips = []
+        tips: list[Tip] = []
         for label, errors, colour, dashes in curves:
-            # A face without a figure counts as one beyond the threshold: it must not raise the curve.
-            x, y = ced([limit * 10 if error is None else error for error in errors], limit)
+            beyond = limit * 10  # a face without a figure must not raise the curve
+            x, y = ced([beyond if (error := finite(value)) is None else error for value in errors], limit)
             (line,) = axes.plot(x * 100, y * 100, color=colour, linestyle=dashes, linewidth=1.8, label=label)
             tips.append((line, label))
         axes.set_xlim(0, limit * 100)
@@ -165,22 +170,24 @@ def _ced_chart(
 def _history_chart(name: str, title: str, data: ReportData, field: str, label: str) -> str:
     series = []
     for i, network in enumerate(data.networks):
-        points = [(epoch.epoch, getattr(epoch, field)) for epoch in network.history]
-        points = [(epoch, value) for epoch, value in points if value is not None and np.isfinite(value)]
+        measured = [(epoch.epoch, finite(getattr(epoch, field))) for epoch in network.history]
+        points = [(epoch, value) for epoch, value in measured if value is not None]
         if points:
             series.append((network.name, points, SERIES[i % len(SERIES)]))
     if not series:
         return ""
     with chart(5.4, 3.4) as (axes, finish):
-        tips = []
-        for network, points, colour in series:
+        from matplotlib.ticker import MaxNLocator
+
+        tips: list[Tip] = []
+        for curve, points, colour in series:
             epochs, values = zip(*points, strict=True)
-            (line,) = axes.plot(epochs, values, color=colour, linewidth=1.6, label=network)
-            tips.append((line, f"{network}: last {values[-1]:.4g}"))
+            (line,) = axes.plot(epochs, values, color=colour, linewidth=1.6, label=curve)
+            tips.append((line, f"{curve}: last {values[-1]:.4g}"))
             if field == "val_nme":
                 best = int(np.argmin(values))
                 mark = axes.scatter([epochs[best]], [values[best]], s=34, color=colour, edgecolors=PAPER, zorder=3)
-                tips.append((mark, f"{network}: best {values[best]:.3f} % in epoch {epochs[best]}"))
+                tips.append((mark, f"{curve}: best {values[best]:.3f} % in epoch {epochs[best]}"))
         every = [value for _, points, _ in series for _, value in points]
         # The first epochs are far off the rest; on a linear axis they would flatten everything that matters.
         if min(every) > 0 and max(every) > 8 * min(every):
@@ -188,13 +195,13 @@ def _history_chart(name: str, title: str, data: ReportData, field: str, label: s
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
         return finish(name, tips)
 
 
 def _numbers(errors: Sequence[float | None]) -> bool:
-    return any(error is not None for error in errors)
+    return any(finite(error) is not None for error in errors)
 
 
 def _log_axis(axes: Axes) -> None:
@@ -209,11 +216,3 @@ def _log_axis(axes: Axes) -> None:
 
 def _threads(count: int) -> str:
     return f"{count} thread{'s' * (count != 1)}"
-
-
-def _legend_above(axes: Axes, handles: list[Any]) -> None:
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0.2)
-
-
-def _legend_beside(axes: Axes) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), borderaxespad=0.4)

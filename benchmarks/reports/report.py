@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketface.benchmarks.reports import charts, tables
-from pocketface.benchmarks.reports.data import ReportData
+from pocketface.benchmarks.reports.data import ReportData, finite
 from pocketface.benchmarks.reports.text import bytes_text, count, ms, number, signed
 from pocketface.benchmarks.reports.thumbnails import PREDICTED, TRUTH
 from pocketface.sdk.errors import MissingExtraError
@@ -169,7 +169,8 @@ def tiles(data: ReportData) -> list[Tile]:
     if student is not None and student.parameters is not None:
         detail = f"{count(student.flops, 'FLOPs')} a face" if student.flops else student.name
         found.append(Tile("Parameters", count(student.parameters), "", detail))
-    taught = [(n.accuracy.nme, n.name) for n in data.networks if n.role == "teacher" and n.accuracy and n.accuracy.nme]
+    measured = [(finite(n.accuracy.nme), n.name) for n in data.networks if n.role == "teacher" and n.accuracy]
+    taught = [(nme, name) for nme, name in measured if nme is not None]
     if taught:
         nme, name = min(taught)
         found.append(Tile("Best teacher", number(nme), "%", name))
@@ -188,4 +189,4 @@ def _note(text: str) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "no number" if value is None else f"{value:.4g}"
+    return "no number" if finite(value) is None else f"{value:.4g}"

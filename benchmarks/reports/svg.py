@@ -18,7 +18,8 @@ from pocketface.sdk.errors import MissingExtraError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Finish: TypeAlias = Callable[[str, Sequence[tuple[Any, str]]], str]
+Tip: TypeAlias = tuple[Any, str]
+Finish: TypeAlias = Callable[[str, Sequence[Tip]], str]
 
 # Placeholder -> CSS variable of style.css.j2. Any unlikely colours will do.
 INK, MUTED, LINE, PAPER = "#010203", "#020304", "#030405", "#040506"
@@ -76,11 +77,12 @@ def chart(width: float, height: float) -> Iterator[tuple[Axes, Finish]]:
     except ImportError as error:
         raise MissingExtraError("drawing the report", "bench", str(error)) from error
     # A fixed style, whatever the user's matplotlibrc says.
-    with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE, "backend": mpl.rcParams["backend"]}):
+    settings: dict[Any, Any] = {**dict(mpl.rcParamsDefault), **_STYLE, "backend": mpl.rcParams["backend"]}
+    with mpl.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
 
-        def finish(name: str, tips: Sequence[tuple[Any, str]]) -> str:
+        def finish(name: str, tips: Sequence[Tip]) -> str:
             mpl.rcParams["svg.hashsalt"] = name
             for number, (artist, _) in enumerate(tips):
                 artist.set_gid(f"tip{number}")
@@ -97,9 +99,8 @@ def _inline(svg: str, name: str, tips: Sequence[str]) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     for number, text in enumerate(tips):
-        svg = re.sub(
-            rf'(<g id="tip{number}">)', lambda found, text=text: f"{found[0]}<title>{html.escape(text)}</title>", svg
-        )
+        group = f'<g id="tip{number}">'
+        svg = svg.replace(group, f"{group}<title>{html.escape(text)}</title>")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)

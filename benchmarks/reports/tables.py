@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pocketface.benchmarks.reports.data import Figures, ReportData, VariantResult
+from pocketface.benchmarks.reports.data import Figures, ReportData, VariantResult, finite
 from pocketface.benchmarks.reports.text import DASH, bytes_text, count, error, ms, number, signed
 
 
@@ -55,7 +55,8 @@ def networks(data: ReportData) -> Table:
     """Size and effort of the networks."""
     table = Table(("", "role", "parameters", "FLOPs", "epochs", "best val NME %"))
     for network in data.networks:
-        values = [epoch.val_nme for epoch in network.history if epoch.val_nme is not None]
+        measured = [finite(epoch.val_nme) for epoch in network.history]
+        values = [value for value in measured if value is not None]
         table.rows.append(
             [
                 Cell(network.name),
@@ -163,8 +164,8 @@ def gates(data: ReportData) -> Table:
             [
                 Cell(gate.gate, "code"),
                 Cell(gate.variant, "code"),
-                _num(f"{gate.figure:.4g}" if gate.figure is not None else DASH),
-                _num(f"{gate.bound:g}" if gate.bound is not None else DASH),
+                _num(f"{gate.figure:.4g}" if finite(gate.figure) is not None else DASH),
+                _num(f"{gate.bound:g}" if finite(gate.bound) is not None else DASH),
                 Cell(words[0], "badge", words[1]),
                 Cell(gate.note),
             ]
@@ -203,6 +204,7 @@ def change(figures: Figures | None, reference: Figures | None) -> float | None:
 
 def difference(value: float | None, reference: float | None) -> float | None:
     """``value - reference``; None where one is unknown."""
+    value, reference = finite(value), finite(reference)
     return None if value is None or reference is None else value - reference
 
 

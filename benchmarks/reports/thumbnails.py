@@ -93,7 +93,7 @@ def _offsets(
     count = len(truth)
     if not count:
         return picture
-    pairs = {str(i): (i, count + i) for i in range(count)}
+    pairs: dict[str, tuple[int, ...]] = {str(i): (i, count + i) for i in range(count)}
     scheme = Scheme(name="offsets", points=2 * count, parts=pairs)
     return ContoursOverlay(scheme, OFFSET, 1.0)(picture, [_face(np.concatenate([truth, predicted]))])
 

@@ -15,24 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pocketface.compression.quantize.base import Calibration, QuantizeConfig, Quantizer, check_modules, under
+from pocketface.compression.quantize.base import Calibration, Quantizer, WeightsConfig, check_modules, under
 from pocketface.converters.formats.base import Exported
 from pocketface.sdk.errors import ConfigError
-
-
-class WeightsConfig(QuantizeConfig, frozen=True, kw_only=True):
-    """Weights in 8 bits.
-
-    Attributes:
-        min_elements: weights with fewer values stay in float32: a depthwise kernel or the first layer saves nothing
-            and costs accuracy.
-    """
-
-    min_elements: int = 1024
-
-    def __post_init__(self) -> None:
-        if self.min_elements < 1:
-            raise ConfigError(f"min_elements: {self.min_elements}", expected="1 or more")
 
 
 @dataclass(frozen=True)
@@ -44,10 +29,17 @@ class Weight:
     name: str
     axis: int
     node: onnx.NodeProto
+    shape: tuple[int, ...]
 
     @property
     def module(self) -> str:
         return self.name.rsplit(".", 1)[0]
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each output channel reads one input channel."""
+        groups = next((item.i for item in self.node.attribute if item.name == "group"), 1)
+        return groups > 1 and self.node.op_type == "Conv" and self.shape[1] == 1
 
 
 def weights(graph: onnx.GraphProto) -> Iterator[Weight]:
@@ -55,16 +47,17 @@ def weights(graph: onnx.GraphProto) -> Iterator[Weight]:
     constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     for node in graph.node:
         if len(node.input) > 1 and node.input[1] in constants:
-            dimensions = len(constants[node.input[1]].dims)
+            name = node.input[1]
+            shape = tuple(constants[name].dims)
             if node.op_type == "Conv":
-                yield Weight(node.input[1], 0, node)
+                yield Weight(name, 0, node, shape)
             elif node.op_type == "ConvTranspose":
-                yield Weight(node.input[1], 1, node)
+                yield Weight(name, 1, node, shape)
             elif node.op_type == "Gemm":
                 transposed = any(item.name == "transB" and item.i for item in node.attribute)
-                yield Weight(node.input[1], 0 if transposed else 1, node)
-            elif node.op_type == "MatMul" and dimensions == 2:
-                yield Weight(node.input[1], 1, node)
+                yield Weight(name, 0 if transposed else 1, node, shape)
+            elif node.op_type == "MatMul" and len(shape) == 2:
+                yield Weight(name, 1, node, shape)
 
 
 def quantize_channels(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -110,11 +103,12 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: We
     model = onnx.load(source.path)
     found = list(weights(model.graph))
     check_modules(config.keep_float, sorted({weight.module for weight in found}), "keep_float")
-    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer}
     chosen = [
         weight
         for weight in found
-        if sizes[weight.name] >= config.min_elements and not under(weight.module, config.keep_float)
+        if np.prod(weight.shape) >= config.min_elements
+        and (config.depthwise or not weight.depthwise)
+        and not under(weight.module, config.keep_float)
     ]
     if not chosen:
         raise ConfigError("no weight is left to quantize", next="Lower min_elements or shorten keep_float")
@@ -124,5 +118,3 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: We
 
 
 QUANTIZER = Quantizer("onnx.w8", "onnx", "w8", 1, WeightsConfig, _quantize, calibrated=False)
-
-__all__ = ["QUANTIZER", "Weight", "WeightsConfig", "quantize_channels", "store_as_int8", "weights"]

@@ -7,12 +7,19 @@ bits would step by half a pixel.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from pocketface.compression.quantize.base import Calibration, QuantizeConfig, Quantizer, check_modules
+from pocketface.compression.quantize.base import (
+    Calibration,
+    Quantizer,
+    StaticConfig,
+    WeightsConfig,
+    check_modules,
+)
 from pocketface.converters.formats.base import INPUT, Exported
 from pocketface.sdk.errors import ConfigError
 
@@ -22,24 +29,10 @@ _ROOT = "_net"
 """Attribute under which the exporter holds the network (converters/formats/tflite.py)."""
 
 
-class WeightsConfig(QuantizeConfig, frozen=True, kw_only=True):
-    """Weights in 8 bits, arithmetic in float32."""
+class TfliteWeightsConfig(WeightsConfig, frozen=True, kw_only=True):
+    """As for ONNX, depthwise kernels included: LiteRT expands them once, when it loads the file."""
 
-
-class StaticConfig(QuantizeConfig, frozen=True, kw_only=True):
-    """Weights and activations in 8 bits.
-
-    Attributes:
-        weights_only: modules whose weights are int8 while their arithmetic stays float32.
-        float_pooling: average the last feature map in float32; it is then as exact as the feature map's own 8 bits
-            allow.
-        calibration: how an activation's range follows from the images: their extremes, or a moving average of each
-            image's extremes.
-    """
-
-    weights_only: tuple[str, ...] = ("points", "score")
-    float_pooling: bool = True
-    calibration: Literal["minmax", "moving_average"] = "minmax"
+    depthwise: bool = True
 
 
 def _module(name: str) -> str:
@@ -57,85 +50,115 @@ def _pattern(module: str) -> str:
     return rf"^[^;]*?{_ROOT}{steps}(?=[/;]|$)"
 
 
-def _names_with_weights(data: bytes) -> list[str]:
-    """Output names of the convolutions and matrix products."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
-    operators = {flatbuffer_utils.schema_fb.BuiltinOperator.__dict__[name] for name in _WEIGHTED}
-    graph = model.subgraphs[0]
-    return [
-        graph.tensors[op.outputs[0]].name.decode()
-        for op in graph.operators
-        if model.operatorCodes[op.opcodeIndex].builtinCode in operators
-    ]
-
-
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 
 
-def _check(modules: tuple[str, ...], names: list[str], key: str) -> None:
-    missing = tuple(module for module in modules if not any(re.search(_pattern(module), name) for name in names))
-    check_modules(missing, sorted({_module(name) for name in names}), key)
+@dataclass(frozen=True)
+class _Graph:
+    """Names in a TFLite file: outputs of operations with weights, in order, and of the whole graph."""
+
+    weighted: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: bytes) -> _Graph:
+        from ai_edge_litert.tools import flatbuffer_utils
+
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+        builtin = flatbuffer_utils.schema_fb.BuiltinOperator
+        codes = {getattr(builtin, name) for name in _WEIGHTED}
+        graph = model.subgraphs[0]
+        return cls(
+            tuple(
+                graph.tensors[op.outputs[0]].name.decode()
+                for op in graph.operators
+                if model.operatorCodes[op.opcodeIndex].builtinCode in codes
+            ),
+            tuple(graph.tensors[index].name.decode() for index in graph.outputs),
+        )
+
+    def check(self, modules: tuple[str, ...], key: str) -> None:
+        """Refuse names of modules that have no weights here."""
+        missing = tuple(
+            module for module in modules if not any(re.search(_pattern(module), name) for name in self.weighted)
+        )
+        check_modules(missing, sorted({_module(name) for name in self.weighted}), key)
 
 
 def _quantize_weights(source: Exported, path: Path, calibration: Calibration, config: WeightsConfig) -> None:
+    from ai_edge_quantizer import qtyping
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
     from ai_edge_quantizer.quantizer import AlgorithmName
-    from ai_edge_quantizer.quantizer import Quantizer as EdgeQuantizer
+    from ai_edge_quantizer.recipe_manager import RecipeManager
 
     data = source.path.read_bytes()
-    _check(config.keep_float, _names_with_weights(data), "keep_float")
-    quantizer = EdgeQuantizer(data)
-    quantizer.add_weight_only_config(".*", Op.ALL_SUPPORTED, num_bits=8)
+    _Graph.of(data).check(config.keep_float, "keep_float")
+    int8 = qtyping.TensorQuantizationConfig(
+        num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+    )
+    recipe = RecipeManager()
+    recipe.add_quantization_config(
+        ".*",
+        Op.ALL_SUPPORTED,
+        qtyping.OpQuantizationConfig(
+            weight_tensor_config=int8,
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+            min_weight_elements=config.min_elements,
+        ),
+    )
+    if not config.depthwise:
+        recipe.add_quantization_config(".*", Op.DEPTHWISE_CONV_2D, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for module in config.keep_float:
-        quantizer.update_quantization_recipe(
-            _pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
-        )
-    _write(path, quantizer.quantize(enable_progress_bar=False, enable_progress_report=False))
+        recipe.add_quantization_config(_pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    _write(data, recipe, None, path)
 
 
 def _quantize_static(source: Exported, path: Path, calibration: Calibration, config: StaticConfig) -> None:
     from ai_edge_quantizer.calibrator import Calibrator
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
     from ai_edge_quantizer.quantizer import AlgorithmName
-    from ai_edge_quantizer.quantizer import Quantizer as EdgeQuantizer
     from ai_edge_quantizer.recipe_manager import RecipeManager
     from ai_edge_quantizer.utils import qsv_utils
 
     data = source.path.read_bytes()
-    names = _names_with_weights(data)
-    _check(config.keep_float, names, "keep_float")
-    _check(config.weights_only, names, "weights_only")
+    graph = _Graph.of(data)
+    graph.check(config.keep_float, "keep_float")
+    graph.check(config.weights_only, "weights_only")
     recipe = RecipeManager()
     recipe.add_static_config(".*", Op.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
-    # float32 at the border: the file itself quantizes its input and dequantizes its outputs.
-    operations = [Op.INPUT, Op.OUTPUT]
-    # What follows the heads only moves numbers around; in 8 bits it would undo their float arithmetic.
-    operations += [Op.RESHAPE] if config.weights_only or config.keep_float else []
-    operations += [Op.MEAN, Op.SUM] if config.float_pooling else []
-    for operation in operations:
+    # float32 at the border: the file itself quantizes its input, and gives its outputs in float32.
+    for operation in (Op.INPUT, Op.OUTPUT):
         recipe.add_quantization_config(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for module in config.weights_only:
         recipe.add_weight_only_config(_pattern(module), Op.FULLY_CONNECTED, num_bits=8)
-    for module in config.keep_float:
-        recipe.add_quantization_config(_pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    kept = [_pattern(module) for module in config.keep_float]
+    if config.weights_only or config.keep_float:
+        # A reshape behind the heads would bring their float32 results down to 8 bits.
+        kept += [f"^{re.escape(name)}" for name in graph.outputs]
+    if config.float_first and graph.weighted:
+        kept.append(f"^{re.escape(graph.weighted[0])}")
+    for pattern in kept:
+        recipe.add_quantization_config(pattern, Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
     update = qsv_utils.min_max_update if config.calibration == "minmax" else qsv_utils.moving_average_update
     calibrator = Calibrator(data, num_threads=1, qsv_update_func=update)
     feeds: list[dict[str, Any]] = [
         {INPUT: np.ascontiguousarray(image.transpose(1, 2, 0)[None])} for image in calibration
     ]
     calibrator.calibrate({None: feeds}, recipe)
+    _write(data, recipe, calibrator.get_model_qsvs(), path)
+
+
+def _write(data: bytes, recipe: Any, ranges: Any, path: Path) -> None:
+    from ai_edge_quantizer.quantizer import Quantizer as EdgeQuantizer
+
     quantizer = EdgeQuantizer(data, recipe.get_quantization_recipe())
-    ranges = calibrator.get_model_qsvs()
-    _write(path, quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False))
+    result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
+    # It gives the file back as it was where no operation fits the recipe.
+    if result is None or len(result) >= len(data):
+        raise ConfigError("no weight is left to quantize", next="Lower min_elements or shorten keep_float")
+    path.write_bytes(bytes(result))
 
 
-def _write(path: Path, result: Any) -> None:
-    if result.quantized_model is None:
-        raise ConfigError("nothing is left to quantize", next="Shorten keep_float")
-    path.write_bytes(bytes(result.quantized_model))
-
-
-WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 1, WeightsConfig, _quantize_weights, calibrated=False)
+WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 1, TfliteWeightsConfig, _quantize_weights, calibrated=False)
 STATIC = Quantizer("tflite.w8a8", "tflite", "w8a8", 1, StaticConfig, _quantize_static, calibrated=True)

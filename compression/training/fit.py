@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,12 @@ def fit(
         raise EnvironmentProblemError(
             f"{folder}: {error.strerror or error}", next="Free some space and run the same command again; it goes on from here"
         ) from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    except SystemExit as error:
+        # Lightning answers Ctrl-C with exit(1) and ignores further ones; the caller should see what it was.
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from error
     save_network(net, folder / WEIGHTS)
     previous.unlink(missing_ok=True)
     return net.eval()

@@ -1,10 +1,8 @@
-"""Latency on a tiny bundle: what is timed, in which order, against what; and what becomes of variants that cannot run."""
+"""Latency on a tiny bundle: what is timed, in which order, against what; and variants that cannot run."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 from bundle_factory import make_bundle, replace_file, zip_bundle
 
-from pocketface.benchmarks import latency, peak_rss
+from pocketface.benchmarks import latency
 from pocketface.benchmarks.latency import LatencyResult, measure
 from pocketface.benchmarks.machine import this_machine
 from pocketface.sdk.bundle import open_bundle
@@ -184,27 +182,3 @@ def test_unknown_variant_and_an_image_of_the_callers(folder: Path):
         result = measure(bundle, image=image, box=(1, 1, 8, 8), threads=(2, 1), runs=1, warmup=0, memory=False)
     rows = [(name, item.threads, item.peak_rss_mb) for name, item in result]
     assert rows == [("w8a8.onnx", 2, 0), ("fp32.onnx", 2, 0), ("w8a8.onnx", 1, 0), ("fp32.onnx", 1, 0)]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the pitfall is Linux's")
-def test_memory_of_a_small_process_does_not_start_at_its_large_parents(folder: Path):
-    """getrusage's figure survives exec: a child of a process with torch in it would be charged for torch."""
-    small = peak_rss.peak_rss_mb(folder, "fp32.onnx")
-    ballast = np.ones(400_000_000 // 8)
-    large = peak_rss.peak_rss_mb(folder, "fp32.onnx")
-    assert ballast.sum() == 50_000_000
-    assert large < small + 40
-
-
-def test_memory_counts_what_a_process_held_even_if_it_was_freed():
-    code = "from pocketface.benchmarks.peak_rss import own_peak_rss as peak; x = b'x' * {}; del x; print(peak())"
-    small, large = (
-        int(subprocess.run([sys.executable, "-c", code.format(size)], capture_output=True, check=True).stdout)
-        for size in (1, 100_000_000)
-    )
-    assert large - small == pytest.approx(100e6, abs=5e6)
-
-
-def test_memory_of_a_variant_that_fails_names_the_cause(folder: Path):
-    with pytest.raises(EnvironmentProblemError, match=r"fp16\.coreml failed .*nothing here can run"):
-        peak_rss.peak_rss_mb(folder, "fp16.coreml")

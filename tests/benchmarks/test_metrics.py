@@ -55,6 +55,11 @@ def test_by_hand_three_faces_of_three_points():
     assert got.auc == pytest.approx((0 + 1 + 0.4) / 3)
 
 
+def test_the_median_is_of_faces_not_of_landmarks():
+    # Faces: 0.15, 0.03, 0.1. Landmarks: 0, 0, 0.02, 0.04, 0.2, 0.3, whose median would be 0.03.
+    assert summarise_errors([[0, 0.3], [0.02, 0.04], [0.2, 0]]).median == pytest.approx(10)
+
+
 def test_errors_agree_with_a_slow_loop(faces):
     pred, truth = faces
     for i, error in enumerate(face_errors(pred, truth)):

@@ -30,13 +30,6 @@ def similar(a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool((y - factor * x).abs().max() < 1e-4)
 
 
-def similar(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether b is a turned, scaled, shifted (not mirrored) copy of a: complex numbers make that one factor."""
-    x, y = (torch.view_as_complex((p - p.mean(0)).double().contiguous()) for p in (a, b))
-    factor = (x.conj() * y).sum() / (x.conj() * x).sum()
-    return bool((y - factor * x).abs().max() < 1e-4)
-
-
 def test_without_augmentation_a_view_is_the_evaluated_crop(textured_cache: FaceCache):
     view, plain = draw(textured_cache, STILL), plain_views(textured_cache, 32)
     assert torch.allclose(view.pixels, plain.pixels, atol=1e-3)
@@ -60,7 +53,7 @@ def test_a_view_is_a_function_of_seed_image_and_view(textured_cache: FaceCache):
 
 
 def test_pixels_and_landmarks_move_together(textured_cache: FaceCache):
-    """The colour under a landmark stays what it was in the image, whatever the view's geometry, mirrored ones included."""
+    """The colour under a landmark stays what it was in the image, whatever the view's geometry, mirrored or not."""
     spec = msgspec.structs.replace(STILL, rotation=45.0, flip=0.5, scale=0.1, shift=0.05)
     size, mirrored = 96, 0
     for view in range(4):
@@ -135,8 +128,9 @@ def test_occlusion_paints_the_rectangle_and_nothing_else():
 
 def test_noise_has_the_asked_standard_deviation():
     pixels = torch.zeros(4, 3, 64, 64)
-    noisy = photometric.add_noise(pixels, torch.tensor([0.0, 2.0, 5.0, 10.0]), photometric.noise_bank(64), torch.rand(4, 3))
-    assert torch.allclose(noisy.std((1, 2, 3)), torch.tensor([0.0, 2.0, 5.0, 10.0]), rtol=0.05, atol=1e-6)
+    sigma = torch.tensor([0.0, 2.0, 5.0, 10.0])
+    noisy = photometric.add_noise(pixels, sigma, photometric.noise_bank(64), torch.rand(4, 3))
+    assert torch.allclose(noisy.std((1, 2, 3)), sigma, rtol=0.05, atol=1e-6)
 
 
 def test_batched_rows_do_not_depend_on_each_other(textured_cache: FaceCache):

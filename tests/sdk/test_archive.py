@@ -2,6 +2,7 @@ import errno
 import os
 import stat
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -42,9 +43,12 @@ def write(path: Path, folder: Path, extra: dict[str, bytes] | None = None, *, sk
 
 
 def refused(path: Path, message: str, unpacked: Path) -> None:
-    with pytest.raises(BundleError, match=message):
-        open_bundle(path)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(BundleError, match=message):
+            open_bundle(path)
     assert list(unpacked.iterdir()) == []
+    assert seen == []  # removed by us, not by the garbage collector
 
 
 def test_the_same_bundle_as_one_file(folder: Path, tmp_path: Path, unpacked: Path) -> None:
@@ -143,7 +147,11 @@ def test_unlisted_and_missing_files(folder: Path, tmp_path: Path, unpacked: Path
 
 def test_wrong_size_and_wrong_content(folder: Path, tmp_path: Path, unpacked: Path) -> None:
     data = (folder / MODEL).read_bytes()
-    refused(write(tmp_path / "a.pface", folder, {MODEL: data + b"x"}, skip=(MODEL,)), f"{MODEL} has .* bytes", unpacked)
+    refused(
+        write(tmp_path / "a.pface", folder, {MODEL: data + b"x"}, skip=(MODEL,)),
+        f"a.pface: {MODEL} has .* bytes",
+        unpacked,
+    )
     swapped = data[:-1] + bytes([data[-1] ^ 1])
     refused(write(tmp_path / "b.pface", folder, {MODEL: swapped}, skip=(MODEL,)), f"{MODEL} has SHA-256", unpacked)
 

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def two() -> None:
 
 
 @pytest.fixture
-def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "pf_cli_plugin.py").write_text(PLUGIN)
     (tmp_path / "pf_cli_needs.py").write_text("import package_that_nobody_has\n")
@@ -87,7 +88,7 @@ def call(*words: str) -> Result:
 
 
 def python(code: str, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, **options)  # type: ignore[call-overload]
 
 
 @pytest.mark.usefixtures("plugins")
@@ -223,29 +224,32 @@ def test_run_needs_no_torch_even_when_it_runs(made: Path) -> None:
     assert done.stdout.endswith("SEEN []\n")
 
 
-@pytest.mark.parametrize("words", [["inspect", "bundle"], ["inspect", "bundle", "--json", "-"], ["--help"]])
+def to(descriptor: int, words: list[str], folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run with standard output there, buffered as users have it."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", MAIN, *words]
+    return subprocess.run(command, stdout=descriptor, stderr=subprocess.PIPE, cwd=folder, env=env)
+
+
+@pytest.mark.parametrize("words", [["inspect", "bundle"], ["run", "photo.png", "--bundle", "bundle"], ["--help"]])
 def test_a_reader_that_goes_away_leaves_no_traceback(made: Path, words: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([sys.executable, "-c", MAIN, *words], stdout=writer, stderr=subprocess.PIPE, cwd=made)
+        done = to(writer, words, made)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_a_full_disk_on_standard_output(made: Path) -> None:
+@pytest.mark.parametrize("words", [["inspect", "bundle", "--json", "-"], ["run", "photo.png", "--bundle", "bundle"]])
+def test_a_full_disk_on_standard_output(made: Path, words: list[str]) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "w") as target:
-        done = subprocess.run(
-            [sys.executable, "-c", MAIN, "inspect", "bundle", "--json", "-"],
-            stdout=target,
-            stderr=subprocess.PIPE,
-            cwd=made,
-        )
+        done = to(target.fileno(), words, made)
     assert done.returncode == 3
-    assert done.stderr.startswith(b"pocketface: the disk: cannot write, the disk is full")
+    assert done.stderr == b"pocketface: the disk: cannot write, the disk is full. Free some space and run again.\n"
 
 
 def test_fatal_errnos_are_what_they_say() -> None:

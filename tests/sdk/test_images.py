@@ -204,7 +204,7 @@ def test_write_refuses_unknown_suffixes_and_what_is_no_image(tmp_path: Path) -> 
         write_image(tmp_path / "a.xyz", RGB)
     for array in (RGB[:, :, 0], RGB.astype(np.float32), RGB[:0], [[1]]):
         with pytest.raises(BadInputError, match=r"expected \(height, width, 3\) uint8"):
-            write_image(tmp_path / "a.png", array)  # type: ignore[arg-type]
+            write_image(tmp_path / "a.png", array)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -129,7 +129,7 @@ def test_images_that_cannot_be_used(predictor: Predictor, tmp_path: Path) -> Non
         predictor(tmp_path / "nothing.jpg")
     for image in (picture()[:, :, 0], picture() / 255, picture()[:0], "x.png" * 2, [[1]]):
         with pytest.raises(BadInputError):
-            predictor(image)  # type: ignore[arg-type]
+            predictor(image)
 
 
 def test_predict_tensor_checks_shape_and_type(predictor: Predictor) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -45,7 +46,7 @@ def test_executor_names_the_runtime_and_its_version(made: tuple[Path, Variant]) 
 def test_session_options(made: tuple[Path, Variant], monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    seen = {}
+    seen: dict[str, Any] = {}
     real = onnxruntime.InferenceSession
 
     def spy(data: bytes, options: onnxruntime.SessionOptions, **rest: object) -> onnxruntime.InferenceSession:

@@ -1,0 +1,53 @@
+# Every target works on a fresh clone: .venv is made on first use and again whenever the requirements change.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/pocketface
+DEMO := runs/demo
+
+.PHONY: demo test lint wheel types bare constraints clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	# torch first and pinned: a looser requirement brings several GB of CUDA packages.
+	$(VENV)/bin/pip install --quiet -c constraints.txt torch==2.13.0
+	$(VENV)/bin/pip install --quiet -c constraints.txt --editable '.[dev]'
+	touch $@
+
+# The whole pipeline on drawn faces: data, teachers, student, exports, int8, parity, latency, bundle, report, a drawn overlay.
+demo: $(READY)
+	test -d $(DEMO)/data/train || $(RUN) synth $(DEMO)/data/train --count 640 --seed 1 --size 128
+	test -d $(DEMO)/data/test || $(RUN) synth $(DEMO)/data/test --count 100 --seed 2 --size 128
+	$(RUN) compress compression/recipes/demo.yaml --data $(DEMO)/data --out $(DEMO)
+	$(RUN) verify $(DEMO)/bundle --allow-unchecked
+	$(RUN) run $(DEMO)/data/test/00000.png --bundle $(DEMO)/bundle --out $(DEMO)/overlay.png --json $(DEMO)/overlay.json --force
+	@echo "report: $(DEMO)/report.html   overlay: $(DEMO)/overlay.png   bundle: $(DEMO)/bundle"
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+wheel: $(READY)
+	rm -rf build dist
+	$(VENV)/bin/python -m build --wheel --quiet .
+
+# Types are checked on what users install, not on the source tree.
+types: wheel
+	rm -rf build/types
+	$(VENV)/bin/pip install --quiet --no-deps --target build/types dist/*.whl
+	cd build/types && ../../$(VENV)/bin/mypy --config-file ../../pyproject.toml --namespace-packages \
+		--explicit-package-bases -p pocketface
+
+# The wheel alone, without any extra, in an environment of its own, must run a bundle.
+bare: wheel
+	PYTHON=$(VENV)/bin/python .ci/bare-install
+
+constraints: $(READY)
+	(echo "# What this version was tested with, on Linux x86-64 and Python 3.11. Made by: make constraints"; \
+	$(VENV)/bin/pip freeze --exclude-editable --exclude pocketface | sed 's/+cpu//') > constraints.txt
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

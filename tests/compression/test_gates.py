@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from pocketface.compression.pipeline import gates
+from pocketface.compression.recipe import GateSpec
+from pocketface.converters.bundle import Candidate
+from pocketface.converters.formats.base import Exported
+from pocketface.converters.parity import ParityResult
+from pocketface.sdk.manifest import Latency, OutputParity, Tolerances
+
+
+def candidate(
+    precision="w8a8", *, error=0.01, increase: float | None = 0.1, ratio=1.0, bounds: Tolerances | None = None, run=True
+) -> Candidate:
+    bounds = bounds or Tolerances(max_nme_increase=0.6)
+    parity = ParityResult(
+        variant=f"{precision}.onnx",
+        executor="test",
+        faces=3,
+        golden_faces=1,
+        outputs={name: OutputParity(max_error=error, mean_error=error) for name in ("points", "score")},
+        max_pixel_error=1.0,
+        mean_pixel_error=0.5,
+        golden_error=0.01,
+        nme_reference=5.0,
+        nme=None if increase is None else 5.0 + increase,
+        broken=0,
+        input_size=64,
+        tolerances=bounds,
+    )
+    latency = Latency(
+        executor="test", cpu="", cpu_features=(), threads=1, runs=1, p50_ms=1, p90_ms=1, p99_ms=1, pre_ms=0,
+        inference_ms=1, post_ms=0, peak_rss_mb=1, ratio=ratio,
+    )  # fmt: skip
+    exported = Exported(Path("x.onnx"), "onnx" if run else "coreml", precision, {}, {})
+    return Candidate(exported, parity if run else None, bounds, latency=(latency,) if run else ())
+
+
+def test_a_figure_beyond_its_bound_fails_and_is_named():
+    (found,) = gates.check(GateSpec(), [candidate(increase=0.7)], student_nme=4.0)
+    assert found.passed is False
+    assert (found.variant, found.gate) == ("w8a8.onnx", "NME increase")
+    assert found.figure == pytest.approx(0.7)
+    assert found.bound == 0.6
+
+
+def test_within_its_bound_it_passes():
+    (found,) = gates.check(GateSpec(), [candidate(increase=0.6 - 1e-6)], student_nme=4.0)
+    assert found.passed is True
+
+
+def test_tensor_errors_have_their_own_bound():
+    bounds = Tolerances(max_tensor_error=1e-4)
+    (found,) = gates.check(GateSpec(), [candidate("fp32", error=2e-4, bounds=bounds)], student_nme=4.0)
+    assert (found.passed, found.gate) == (False, "tensor error")
+
+
+def test_latency_ratio():
+    spec = GateSpec(max_latency_ratio={"w8a8": 0.9})
+    found = gates.check(spec, [candidate(ratio=1.1)], student_nme=4.0)
+    assert [gate.passed for gate in found] == [True, False]
+
+
+@pytest.mark.parametrize(("nme", "passed"), [(4.1, True), (4.3, False), (math.nan, False)])
+def test_the_students_own_accuracy(nme: float, passed: bool):
+    (found,) = gates.check(GateSpec(max_nme=4.2), [], student_nme=nme)
+    assert (found.variant, found.passed) == ("student", passed)
+
+
+def test_what_nothing_can_run_ships_only_if_it_is_listed():
+    (refused,) = gates.check(GateSpec(), [candidate("fp32", run=False)], student_nme=4.0)
+    (allowed,) = gates.check(GateSpec(allow_unverified=("fp32.coreml",)), [candidate("fp32", run=False)], student_nme=4.0)
+    assert refused.passed is False
+    assert allowed.passed is None
