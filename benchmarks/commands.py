@@ -16,6 +16,9 @@ from pocketface.sdk.manifest import Manifest
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pocketface.benchmarks.accuracy import AccuracyResult
     from pocketface.benchmarks.data.face import Face
     from pocketface.benchmarks.metrics import Accuracy
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., None])
 Progress = Callable[[int, int], None]
 
+SHEET_FACES, SHEET_COLUMNS = 48, 8
 REFRESH_SECONDS = 0.25
 """How often a progress bar is drawn."""
 
@@ -211,14 +215,45 @@ def schemes(json: Json = None, force: Force = False) -> None:
 
 @_example("pocketface synth faces --count 200 --seed 1 --size 192 --sheet")
 def synth(
-    folder: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to make; it must be new or empty.", show_default=False)],
     count: Annotated[int, typer.Option(help="Number of faces.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed draws the same faces.")] = 0,
     size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 192,
-    sheet: Annotated[bool, typer.Option("--sheet", help="Add a contact sheet, sheet.png.")] = False,
-    force: Force = False,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Add sheet.png: the first faces with their landmarks, side by side.")
+    ] = False,
 ) -> None:
-    """Draw synthetic faces with exact landmarks, labels and hair masks."""
+    """Draw synthetic faces with exact landmarks: images, each with a .pts beside it."""
+    from pocketface.benchmarks.data.synthetic import write_dataset
+    from pocketface.sdk.images import write_image
+    from pocketface.sdk.progress import track
+
+    with track("drawing", count) as step:
+        write_dataset(folder, count=count, seed=seed, size=size, progress=step)
+    print(f"{count} faces of {size} x {size} pixels, seed {seed}: {folder}")
+    if sheet:
+        write_image(folder / "sheet.png", _sheet(folder))
+        print(f"contact sheet: {folder / 'sheet.png'}")
+
+
+def _sheet(folder: Path) -> NDArray[np.uint8]:
+    """The first faces of a data set as they are read back: (rows * size, columns * size, 3) uint8."""
+    import numpy as np
+
+    from pocketface.benchmarks.data.registry import DATASETS
+    from pocketface.sdk.images import read_image
+    from pocketface.sdk.overlay import PointsOverlay
+    from pocketface.sdk.results import Landmarks
+    from pocketface.sdk.schemes import load_scheme
+
+    draw, tiles = PointsOverlay(), []
+    for face in DATASETS["pts"](folder, scheme=load_scheme("ibug68"))[:SHEET_FACES]:
+        tiles.append(draw(read_image(face.image), [Landmarks(face.points, 1.0, face.box, "ibug68")]))
+    columns = min(len(tiles), SHEET_COLUMNS)
+    blank = np.full_like(tiles[0], 255)
+    tiles += [blank] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
+    return np.concatenate(rows)
 
 
 def _variants(manifest: Manifest, wanted: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:

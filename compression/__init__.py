@@ -1,0 +1,1 @@
+"""pocketface.compression: from a recipe and annotated faces to a verified bundle."""

@@ -1,6 +1,7 @@
 """Faces decoded once and kept in memory as uint8: what every training, calibration and validation pass samples from.
 
-image file --decode, cut around the face--> (3, C, C) uint8 on one zero-padded canvas, with the landmarks in canvas pixels
+image file --decode, cut around the face--> (3, C, C) uint8 on one zero-padded canvas, with the landmarks in canvas
+pixels
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class FaceCache:
         return len(self.names)
 
     def level(self, count: int) -> Tensor:
-        """The images halved ``count`` times: (N, 3, C / 2^count, C / 2^count), rounded up; float16 (exact for the first, within 0.25 after)."""
+        """The images halved ``count`` times: (N, 3, C / 2^count, C / 2^count), rounded up; float16 (exact for the
+        first, within 0.25 after)."""
         if count == 0:
             return self.images
         if count not in self._levels:
@@ -104,8 +106,8 @@ def _region(face: Face, max_side: int) -> tuple[np.ndarray, np.ndarray]:
     height, width = image.shape[:2]
     x0, y0 = max(0, int(np.floor(box.x0))), max(0, int(np.floor(box.y0)))
     x1, y1 = min(width, int(np.ceil(box.x1)) + 1), min(height, int(np.ceil(box.y1)) + 1)
-    region, points = image[y0:y1, x0:x1], face.points - np.float32([x0, y0])
+    region, points = image[y0:y1, x0:x1], face.points - np.array([x0, y0], np.float32)
     while max(region.shape[:2]) > max_side:
         region = np.rint(halve(region.astype(np.float32))).astype(np.uint8)
-        points = (points + np.float32(0.5)) / 2 - np.float32(0.5)
+        points = ((points + 0.5) / 2 - 0.5).astype(np.float32)
     return np.ascontiguousarray(region), points.astype(np.float32)

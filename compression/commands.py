@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.terminal import console, write_json
 
-RecipePath = Annotated[Path, typer.Argument(help="Recipe, e.g. compression/recipes/face68-kd.yaml.", show_default=False)]
+if TYPE_CHECKING:
+    from pocketface.compression.pipeline.context import Context
+
+RecipePath = Annotated[
+    Path, typer.Argument(help="Recipe, e.g. compression/recipes/face68-kd.yaml.", show_default=False)
+]
 Data = Annotated[Path, typer.Option(help="Root of the annotated faces.", envvar="POCKETFACE_DATA", show_default=False)]
-Out = Annotated[Path, typer.Option(help="The run's folder; what is done there already is not done again.", show_default=False)]
+Out = Annotated[
+    Path, typer.Option(help="The run's folder; what is done there already is not done again.", show_default=False)
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting: key.subkey=value. Give it again for several.", show_default=False),
@@ -81,19 +88,24 @@ ablate.epilog = "Example: pocketface ablate compression/recipes/face68-kd.yaml -
 def results(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, or a results .json.", show_default=False)],
     page: Annotated[Path, typer.Option(help="The Markdown page to write; its figures go beside it as .json.")],
+    readme: Annotated[Path | None, typer.Option(help="Also renew the table between this file's markers.")] = None,
 ) -> None:
     """Write a results page from what a run stored, or again from its .json."""
-    from pocketface.compression.pipeline.page import collect, read_results, write_page
+    from pocketface.compression.pipeline.page import collect, read_results, update_readme, write_page
 
     source = read_results(run) if run.suffix == ".json" else collect(run)
     write_page(source, page)
+    if readme is not None:
+        update_readme(source, readme)
     print(f"wrote {page} and {page.with_suffix('.json')}")
 
 
 results.epilog = "Example: pocketface results runs/face68 --page docs/results/face68-kd.md"  # type: ignore[attr-defined]
 
 
-def _context(recipe, data, out, overrides, skip_bad, threads, quiet):  # type: ignore[no-untyped-def]
+def _context(
+    recipe: Path, data: Path, out: Path, overrides: list[str] | None, skip_bad: bool, threads: int, quiet: bool
+) -> Context:
     from pocketface.compression.pipeline.context import Context
     from pocketface.compression.recipe import load_recipe
 
@@ -114,7 +126,8 @@ def _log_to(path: Path) -> None:
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     shown.setFormatter(logging.Formatter("pocketface: %(message)s"))
-    for name, handlers in (("pocketface", [file, shown]), ("lightning.pytorch", [file])):
+    wanted: dict[str, list[logging.Handler]] = {"pocketface": [file, shown], "lightning.pytorch": [file]}
+    for name, handlers in wanted.items():
         logger = logging.getLogger(name)
         # Some converters give the root logger a handler of their own, which would print every line once more.
         logger.handlers, logger.propagate = handlers, False

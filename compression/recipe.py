@@ -1,4 +1,5 @@
-"""A recipe: everything that decides what a run does, as frozen, versioned data. YAML in, YAML out, unknown keys refused.
+"""A recipe: everything that decides what a run does, as frozen, versioned data. YAML in, YAML out, unknown keys
+refused.
 
 Read it top down from `Recipe`, at the end.
 """
@@ -9,7 +10,7 @@ import difflib
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -53,13 +54,15 @@ class TrainSpec(Config, frozen=True, kw_only=True):
 
     Attributes:
         epochs, batch_size: of faces; negatives come on top.
-        lr: peak learning rate of AdamW, after a linear warm-up of ``warmup`` epochs and before a cosine decay to 0.
+        lr: peak learning rate of AdamW, after a linear warm-up of ``warmup`` epochs.
+        schedule: ``"cosine"`` decays to 0 over the training, ``"constant"`` stays at the peak.
         weight_decay: AdamW's, not on biases and batch norm.
         ema: decay of the exponential moving average of the weights; 0 turns it off.
         views: size of the pool of views an image has; 0 draws a new one every epoch. A pool lets teachers be cached.
         negatives: crops without a face per face in the batch, for the face score.
         score_weight: weight of the face score's cross-entropy beside the landmark loss.
-        score_detached: train the score head alone on the landmark network's features, which then do not see its gradient.
+        score_detached: train the score head alone on the landmark network's features, which then do not see its
+            gradient.
         precision, devices: handed to Lightning's Trainer.
     """
 
@@ -68,6 +71,7 @@ class TrainSpec(Config, frozen=True, kw_only=True):
     lr: float = 1e-3
     weight_decay: float = 1e-4
     warmup: float = 1.0
+    schedule: Literal["cosine", "constant"] = "cosine"
     ema: float = 0.0
     views: int = 0
     negatives: float = 0.125
@@ -98,7 +102,8 @@ class ExportSpec(Config, frozen=True, kw_only=True):
     """Which variants to make.
 
     Attributes:
-        formats: format -> precisions; fp32 of the first format is the bundle's default and the reference of latency ratios.
+        formats: format -> precisions; fp32 of the first format is the bundle's default and the reference of latency
+            ratios.
         quantize: settings of a quantizer, by its name, e.g. ``{"onnx.w8a8": {"method": "entropy"}}``.
         calibration_faces: training faces that static quantization looks at.
         golden_faces: drawn faces whose tensors go into the bundle.
@@ -196,7 +201,9 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raw = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError as error:
         known = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise ConfigError(f"recipe {path}: no such file", choices=known or None, next="Give the path of a recipe") from error
+        raise ConfigError(
+            f"recipe {path}: no such file", choices=known or None, next="Give the path of a recipe"
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"recipe {path}: {' '.join(str(error).split())}", next="Mend the YAML") from error
     for override in overrides:
@@ -232,7 +239,9 @@ def _set(raw: Any, override: str) -> None:
 
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"--set {override!r}", expected="key.subkey=value", next="Write, e.g., --set student.train.epochs=5")
+        raise ConfigError(
+            f"--set {override!r}", expected="key.subkey=value", next="Write, e.g., --set student.train.epochs=5"
+        )
     *parents, last = key.split(".")
     node = raw
     for part in parents:

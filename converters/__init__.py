@@ -1,0 +1,1 @@
+"""pocketface.converters: one file per export format, parity, the bundle writer, ``verify``."""

@@ -32,7 +32,7 @@ def torch_run(net: nn.Module) -> Run:
 
     def run(tensor: Array) -> Mapping[str, Array]:
         with torch.no_grad():
-            points, score = own(torch.from_numpy(tensor))
+            points, score = own(torch.tensor(tensor))
         return {"points": points.numpy(), "score": score.numpy()}
 
     return run

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pocketface.sdk.terminal import console
 
 
 @contextmanager
@@ -22,7 +23,14 @@ def track(title: str, total: int, *, show: bool = True) -> Iterator[Callable[[in
         A function that takes the number of steps done so far.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not (show and console.is_terminal)) as bar:
+    out = console(error=True)
+    with Progress(*columns, console=out, transient=True, disable=not (show and out.is_terminal)) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def say(text: str, *, show: bool = True) -> None:
+    """Tell what begins now, on standard error if that is a terminal: for steps during which no bar may be drawn."""
+    out = console(error=True)
+    if show and out.is_terminal:
+        out.print(text, markup=False, highlight=False)

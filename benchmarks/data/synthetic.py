@@ -6,9 +6,9 @@ A face is a surface in 3D with a painted texture; landmarks and label edges are 
 are known exactly, not estimated. Everything is drawn at twice the resolution and halved. The same seed gives the same
 bytes on the same machine and library versions. numpy and Pillow alone; nothing is read from disk.
 
-The parts: ``synthetic_shape`` (points, surface, view), ``synthetic_look`` (people and motion), ``synthetic_paint``
-(textures), ``synthetic_sheets`` (head, hair, ears, glasses, shoulders), ``synthetic_scene`` (background, light, camera),
-``synthetic_raster`` (surfaces to pixels).
+The parts: ``synthetic_shape`` (points, surface, view), ``synthetic_look`` (people and motion), ``synthetic_canvas`` and
+``synthetic_paint`` (textures), ``synthetic_sheets`` (head, hair, ears, glasses, shoulders), ``synthetic_scene``
+(background, light, camera), ``synthetic_raster`` (surfaces to pixels).
 
     python -m pocketface.benchmarks.data.synthetic docs/synthetic-contact-sheet.png
 """
@@ -38,7 +38,7 @@ PARSING_CLASSES: tuple[str, ...] = (
     "inner_mouth",
 )  # fmt: skip
 _HAIR = PARSING_CLASSES.index("hair")
-_SIZES = (48, 1024)
+_SIZES = (16, 1024)
 # One stream of random numbers for each thing, so that a change to one leaves the others as they were.
 _SHAPE, _LOOK, _LIGHT, _BACKGROUND, _GRAIN, _TONE, _MOMENT, _MOTION, _PLACE, _SENSOR = range(10)
 
@@ -73,7 +73,7 @@ def render_face(seed: int, size: int = 192) -> SyntheticFace:
 
     Args:
         seed: any integer from 0; decides everything.
-        size: side of the square picture, 48 to 1024 pixels. The picture's content does not depend on it.
+        size: side of the square picture, 16 to 1024 pixels. The picture's content does not depend on it.
 
     Returns:
         The face; the longer side of its landmarks' box takes 47 to 62 % of the picture, and all points are inside.
@@ -92,7 +92,7 @@ def render_sequence(seed: int, frames: int, size: int = 192) -> list[SyntheticFa
     Args:
         seed: any integer from 0.
         frames: how many, from 1.
-        size: side of the square pictures, 48 to 1024 pixels.
+        size: side of the square pictures, 16 to 1024 pixels.
 
     Returns:
         The frames in order. Pose, expression and place are smooth in time; sensor noise is new in each frame.
@@ -111,7 +111,7 @@ def render_background(seed: int, size: int = 192) -> np.ndarray:
 
     Args:
         seed: any integer from 0.
-        size: side of the square picture, 48 to 1024 pixels.
+        size: side of the square picture, 16 to 1024 pixels.
 
     Returns:
         (size, size, 3) uint8 RGB, equal to the face's picture wherever the person does not cover it.
@@ -194,7 +194,7 @@ def write_dataset(
         folder: does not exist yet, or is empty.
         count: how many faces, from 1.
         seed: of the whole set.
-        size: side of the pictures, 48 to 1024 pixels.
+        size: side of the pictures, 16 to 1024 pixels.
         progress: called after each face with the number of faces written.
 
     Returns:

@@ -6,9 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketface.benchmarks.data.synthetic_shape import Expression
+from pocketface.benchmarks.data.synthetic_shape import Array, Expression
 
 Colour = tuple[float, float, float]
 
@@ -75,13 +74,13 @@ class Hair:
     def covers_ears(self) -> bool:
         return bool(np.interp(84, _ANGLES, _LOW[self.style]) > 0.4)
 
-    def low(self, theta: NDArray[np.floating], length: float) -> NDArray[np.floating]:
+    def low(self, theta: Array, length: float) -> Array:
         """Lower edge of the hair (y) at angles in degrees, for a face stretched by ``length`` (1 is the mean)."""
         low = np.interp(np.abs(theta), _ANGLES, _LOW[self.style])
         swept = 0.30 * self.sweep * np.sin(np.radians(np.clip(theta * 1.6, -90, 90)))
         return (low + np.where((np.abs(theta) < 62) & (low > -2), swept, 0)) * length
 
-    def roots(self, theta: NDArray[np.floating], length: float) -> NDArray[np.floating]:
+    def roots(self, theta: Array, length: float) -> Array:
         """How low hair grows from the skin: as ``low``, but long hair hangs free beside the face and from the nape."""
         free = np.maximum(np.abs(theta) - 56, 0)
         return np.minimum(self.low(theta, length), np.where(free > 0, -0.55 + 0.025 * free, 9.0))
@@ -224,7 +223,7 @@ def sample_motion(rng: np.random.Generator, frames: int) -> list[Moment]:
     """
     t = np.arange(frames, dtype=np.float64)
 
-    def wave(low: float, high: float, size: float) -> NDArray[np.float64]:
+    def wave(low: float, high: float, size: float) -> Array:
         period, phase = rng.uniform(low, high, 2), rng.uniform(0, 2 * np.pi, 2)
         return size * (
             0.7 * np.sin(2 * np.pi * t / period[0] + phase[0]) + 0.3 * np.sin(4 * np.pi * t / period[1] + phase[1])

@@ -7,85 +7,27 @@ same place as the landmarks: the edges of eyes, lips and nose run through their 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from pocketface.benchmarks.data.synthetic_canvas import (
+    HAIR,
+    INNER_MOUTH,
+    LEFT_BROW_ID,
+    LEFT_EYE_ID,
+    LOWER_LIP,
+    NOSE,
+    RIGHT_BROW_ID,
+    RIGHT_EYE_ID,
+    UPPER_LIP,
+    Canvas,
+    offset,
+    tint,
+)
 from pocketface.benchmarks.data.synthetic_look import Colour, Hair, Look
 from pocketface.benchmarks.data.synthetic_raster import CLEAR
 from pocketface.benchmarks.data.synthetic_shape import LEFT_BROW, LEFT_EYE, RIGHT_BROW, RIGHT_EYE, Array, Head, curve
-
-SKIN, HAIR, NOSE, LEFT_BROW_ID, RIGHT_BROW_ID, LEFT_EYE_ID, RIGHT_EYE_ID = 1, 2, 3, 4, 5, 6, 7
-UPPER_LIP, LOWER_LIP, INNER_MOUTH = 8, 9, 10
-
-
-def _tint(colour: Sequence[float], by: float = 1.0) -> tuple[int, int, int]:
-    r, g, b = colour
-    return min(max(int(r * by), 0), 255), min(max(int(g * by), 0), 255), min(max(int(b * by), 0), 255)
-
-
-def _at(x: float, y: float) -> Array:
-    return np.array([x, y])
-
-
-class Canvas:
-    """Colour and label texture of one head, (height, width), and the means to draw on them in face-plane
-    coordinates."""
-
-    def __init__(self, head: Head, height: int, width: int, skin: NDArray[np.uint8]) -> None:
-        self.head, self.size = head, (width, height)
-        self.colour = Image.fromarray(skin).resize(self.size, Image.Resampling.BILINEAR)
-        self.labels = Image.new("L", self.size, SKIN)
-        self.unit = height / 4.3  # texels for one face half width, about
-        self._pen, self._label_pen = ImageDraw.Draw(self.colour), ImageDraw.Draw(self.labels)
-
-    def texels(self, xy: ArrayLike, origin: tuple[float, float] = (0.0, 0.0)) -> list[float]:
-        """Face-plane points (n, 2) -> x0, y0, x1, y1 ... for Pillow, whose texel (i, j) has its centre at (i, j)."""
-        theta, v = self.head.locate(xy)
-        flat = np.empty(2 * len(v))
-        flat[::2] = (theta * (0.5 / Head.REACH) + 0.5) * self.size[0] - (0.5 + origin[0])
-        flat[1::2] = v * self.size[1] - (0.5 + origin[1])
-        out: list[float] = flat.tolist()
-        return out
-
-    def label(self, xy: ArrayLike, value: int) -> None:
-        """Give the inside of a polygon a label."""
-        self._label_pen.polygon(self.texels(xy), fill=value)
-
-    def line(self, xy: ArrayLike, colour: Sequence[float], width: float) -> None:
-        """A line of a width in face half widths, one texel at least."""
-        self._pen.line(self.texels(xy), fill=_tint(colour), width=max(1, round(width * self.unit)), joint="curve")
-
-    def fill(
-        self, xy: ArrayLike, colour: Sequence[float], *, opacity: float = 1.0, soft: float = 0.0, width: float = 0.0
-    ) -> None:
-        """Fill a polygon, or with ``width`` stroke a line, its edge softened over ``soft`` face half widths."""
-        at = self.texels(xy)
-        blur = soft * self.unit
-        margin = int(3 * blur + width * self.unit + 2)
-        x0, y0 = max(int(min(at[::2])) - margin, 0), max(int(min(at[1::2])) - margin, 0)
-        x1, y1 = min(int(max(at[::2])) + margin, self.size[0]), min(int(max(at[1::2])) + margin, self.size[1])
-        if x1 <= x0 or y1 <= y0:
-            return
-        mask = Image.new("L", (x1 - x0, y1 - y0))
-        pen, local = ImageDraw.Draw(mask), [k - (x0, y0)[n % 2] for n, k in enumerate(at)]
-        if width:
-            pen.line(local, fill=int(255 * opacity), width=max(1, round(width * self.unit)), joint="curve")
-        else:
-            pen.polygon(local, fill=int(255 * opacity))
-        if blur > 0.3:
-            mask = mask.filter(ImageFilter.GaussianBlur(blur))
-        self.colour.paste(_tint(colour), (x0, y0, x1, y1), mask)
-
-    def inside(self, xy: ArrayLike) -> tuple[tuple[int, int, int, int], Image.Image]:
-        """Bounding box of a polygon on the texture, and its mask there."""
-        at = self.texels(xy)
-        box = int(min(at[::2])) - 1, int(min(at[1::2])) - 1, int(max(at[::2])) + 3, int(max(at[1::2])) + 3
-        mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
-        ImageDraw.Draw(mask).polygon([k - box[n % 2] for n, k in enumerate(at)], fill=255)
-        return box, mask
 
 
 def paint_head(head: Head, look: Look, rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
@@ -122,7 +64,7 @@ def _scalp(canvas: Canvas, hair: Hair) -> None:
     reach = min(int(canvas.head.row(low.max()) * height) + 2, height)
     mask = Image.new("L", (width, reach))
     ImageDraw.Draw(mask).polygon(above(low), fill=215)
-    canvas.colour.paste(_tint(hair.colour, 0.7), (0, 0, width, reach), mask)
+    canvas.colour.paste(tint(hair.colour, 0.7), (0, 0, width, reach), mask)
     pen = ImageDraw.Draw(canvas.labels)
     pen.polygon(above(low), fill=HAIR)
     # Deep under the hair, even seen past its edge, the scalp is hidden: not drawn at all.
@@ -199,7 +141,7 @@ def _freckles(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
         r = radius * canvas.unit
         at = canvas.texels(group)
         for x, y in zip(at[::2], at[1::2], strict=True):
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=_tint(look.skin, tone))
+            pen.ellipse((x - r, y - r, x + r, y + r), fill=tint(look.skin, tone))
 
 
 def _nose(canvas: Canvas, look: Look) -> None:
@@ -213,7 +155,7 @@ def _nose(canvas: Canvas, look: Look) -> None:
     lean = np.clip((flank[:, 1:] - top) / (base - top), 0, 1) * (shift, 0)
     outline = np.vstack([flank * (-1, 1) + lean, curve(p[31:36], 4), (flank + lean)[::-1]])
     canvas.label(outline, NOSE)
-    dark = _tint(look.skin, 0.62)
+    dark = tint(look.skin, 0.62)
     for sign in (-1, 1):
         crease = np.array([(wing - 0.02, tip - 0.02), (wing + 0.035, tip + 0.05), (wing + 0.02, base - 0.08)])
         canvas.fill(curve(crease * (sign, 1) + (shift, 0), 4), dark, opacity=0.75, soft=0.012, width=0.018)
@@ -221,8 +163,8 @@ def _nose(canvas: Canvas, look: Look) -> None:
         hole = np.stack(
             [0.5 * wing + 0.052 * np.cos(turn), base - 0.035 + 0.028 * np.sin(turn) - 0.012 * np.cos(turn)], 1
         )
-        canvas.fill(hole * (sign, 1) + (shift, 0), _tint(look.skin, 0.24), opacity=0.95, soft=0.008)
-    canvas.fill(curve(p[31:36] + _at(0, 0.005), 4), dark, opacity=0.6, soft=0.012, width=0.02)
+        canvas.fill(hole * (sign, 1) + (shift, 0), tint(look.skin, 0.24), opacity=0.95, soft=0.008)
+    canvas.fill(curve(p[31:36] + offset(0, 0.005), 4), dark, opacity=0.6, soft=0.012, width=0.02)
 
 
 def _mouth(canvas: Canvas, look: Look) -> None:
@@ -234,10 +176,12 @@ def _mouth(canvas: Canvas, look: Look) -> None:
     mouth = np.vstack([inner_top, inner_low[1:-1]])
     gap = p[66, 1] - p[62, 1]
     canvas.fill(lower, look.lips, soft=0.010)
-    canvas.fill(upper, _tint(look.lips, 0.82), soft=0.010)
+    canvas.fill(upper, tint(look.lips, 0.82), soft=0.010)
     shine = np.array([(-0.12, 0), (0, 0.012), (0.12, 0)]) + ((p[66] + p[57]) / 2)
-    canvas.fill(curve(shine, 4), _tint(look.lips, 1.28), opacity=0.5, soft=0.018, width=0.03)
-    canvas.fill(np.vstack([outer_low, outer_low[::-1] + _at(0, 0.02)]), _tint(look.skin, 0.7), opacity=0.35, soft=0.015)
+    canvas.fill(curve(shine, 4), tint(look.lips, 1.28), opacity=0.5, soft=0.018, width=0.03)
+    canvas.fill(
+        np.vstack([outer_low, outer_low[::-1] + offset(0, 0.02)]), tint(look.skin, 0.7), opacity=0.35, soft=0.015
+    )
     if gap > 0.035:
         box, mask = canvas.inside(mouth)
         inside = Image.new("RGB", mask.size, (58, 18, 20))
@@ -247,7 +191,7 @@ def _mouth(canvas: Canvas, look: Look) -> None:
             return canvas.texels(xy, (box[0], box[1]))
 
         tongue = np.stack([0.2 * np.cos(np.linspace(0, 6.3, 20)), 0.12 * np.sin(np.linspace(0, 6.3, 20))], 1)
-        pen.polygon(local(tongue + p[66] + _at(0, 0.02)), fill=(150, 66, 68))
+        pen.polygon(local(tongue + p[66] + offset(0, 0.02)), fill=(150, 66, 68))
         # A band of teeth behind the upper lip; where the lip comes lower, towards the corners, it hides them.
         rim = np.array(
             [(-0.27, -0.05), (-0.27, 0.025), (-0.16, 0.055), (0, 0.065), (0.16, 0.055), (0.27, 0.025), (0.27, -0.05)]
@@ -255,9 +199,9 @@ def _mouth(canvas: Canvas, look: Look) -> None:
         pen.polygon(local(rim + p[62]), fill=(222, 214, 202))
         for k in np.linspace(-0.2, 0.2, 6):
             pen.line(local(np.array([(k, -0.05), (k, 0.05)]) + p[62]), fill=(190, 180, 168))
-        pen.polygon(local(np.vstack([inner_top, (inner_top + _at(0, 0.018))[::-1]])), fill=(96, 46, 44))
+        pen.polygon(local(np.vstack([inner_top, (inner_top + offset(0, 0.018))[::-1]])), fill=(96, 46, 44))
         canvas.colour.paste(inside, box, mask)
-    canvas.fill(inner_top, _tint(look.lips, 0.38), opacity=0.85, soft=0.006, width=0.018)
+    canvas.fill(inner_top, tint(look.lips, 0.38), opacity=0.85, soft=0.006, width=0.018)
     canvas.label(np.vstack([outer_top, outer_low[1:-1]]), UPPER_LIP)
     # The lower lip begins at the mouth's line; where the mouth is open, its inside is drawn over both.
     seam = np.vstack([outer_low, (inner_top if gap <= 0.02 else inner_low[::-1])])
@@ -266,7 +210,7 @@ def _mouth(canvas: Canvas, look: Look) -> None:
         canvas.label(mouth, INNER_MOUTH)
     for corner in (p[48], p[54]):
         canvas.fill(
-            corner + 0.02 * np.array([(-1, 0), (0, -1), (1, 0), (0, 1)]), _tint(look.lips, 0.4), opacity=0.8, soft=0.012
+            corner + 0.02 * np.array([(-1, 0), (0, -1), (1, 0), (0, 1)]), tint(look.lips, 0.4), opacity=0.8, soft=0.012
         )
 
 
@@ -294,26 +238,26 @@ def _eye(canvas: Canvas, look: Look, index: NDArray[np.intp], sign: int, label: 
     middle[1] = p[index[[0, 3]], 1].mean() - 0.016
     look_at = middle + np.array(does.gaze) * (0.20 * width, 0.04)
     iris = 0.262 * width
-    for radius, tint in ((1.0, 0.42), (0.88, 0.95), (0.66, 1.25)):
-        pen.polygon(local(look_at + turn * iris * radius), fill=_tint(look.iris, tint))
+    for radius, bright in ((1.0, 0.42), (0.88, 0.95), (0.66, 1.25)):
+        pen.polygon(local(look_at + turn * iris * radius), fill=tint(look.iris, bright))
     pen.polygon(local(look_at + turn * iris * 0.44), fill=(12, 10, 10))
-    glint = look_at - _at(0.30, 0.38) * iris
+    glint = look_at - offset(0.30, 0.38) * iris
     pen.polygon(local(glint + turn * iris * 0.20), fill=(250, 250, 250))
     canvas.colour.paste(white, box, mask)
 
     # The lid's shadow on the ball, lashes, the crease above, the lower rim.
     depth = min(0.30 * tall, 0.04)
-    shadow = np.vstack([upper, (upper + _at(0, depth))[::-1]])
+    shadow = np.vstack([upper, (upper + offset(0, depth))[::-1]])
     canvas.fill(shadow, (40, 26, 24), opacity=0.55, soft=0.008)
     canvas.fill(upper, (24, 16, 15), opacity=0.75 + 0.25 * look.liner, soft=0.004, width=0.022 + 0.014 * look.liner)
     outer = p[index[0 if sign < 0 else 3]]
-    flick = np.array([outer, outer + _at(0.035 * sign, -0.012 - 0.02 * look.liner)])
+    flick = np.array([outer, outer + offset(0.035 * sign, -0.012 - 0.02 * look.liner)])
     canvas.fill(flick, (28, 18, 16), opacity=0.7, soft=0.005, width=0.02)
     lift = np.sin(np.linspace(0, np.pi, len(upper)))[:, None] * (0, -0.045) - (0, 0.012)
-    canvas.fill(upper + lift, _tint(look.skin, 0.55), opacity=0.6 + 0.2 * look.age, soft=0.010, width=0.016)
-    canvas.fill(lower, _tint(look.skin, 0.52), opacity=0.6, soft=0.006, width=0.014)
+    canvas.fill(upper + lift, tint(look.skin, 0.55), opacity=0.6 + 0.2 * look.age, soft=0.010, width=0.016)
+    canvas.fill(lower, tint(look.skin, 0.52), opacity=0.6, soft=0.006, width=0.014)
     bag = lower + np.sin(np.linspace(0, np.pi, len(lower)))[:, None] * (0, 0.055)
-    canvas.fill(bag, _tint(look.skin, 0.72), opacity=0.15 + 0.35 * look.age, soft=0.015, width=0.016)
+    canvas.fill(bag, tint(look.skin, 0.72), opacity=0.15 + 0.35 * look.age, soft=0.015, width=0.016)
 
 
 def _brow(canvas: Canvas, look: Look, rng: np.random.Generator, index: NDArray[np.intp], sign: int, label: int) -> None:
@@ -334,7 +278,7 @@ def _brow(canvas: Canvas, look: Look, rng: np.random.Generator, index: NDArray[n
     tip[:, 1] = np.maximum(tip[:, 1], top[k, 1] - 0.012)
     at = canvas.texels(np.stack([root, tip], 1).reshape(-1, 2))
     pen = ImageDraw.Draw(canvas.colour)
-    shades = [_tint(look.brow_colour, k) for k in (0.68, 0.78, 0.88, 0.98, 1.08)]
+    shades = [tint(look.brow_colour, k) for k in (0.68, 0.78, 0.88, 0.98, 1.08)]
     for n in range(count):
         pen.line(at[4 * n : 4 * n + 4], fill=shades[n % 5], width=max(1, round(0.011 * canvas.unit)))
 
@@ -380,4 +324,4 @@ def _beard(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
     colour: Colour = look.beard_colour
     if look.beard == "stubble":
         colour = (0.45 * look.skin[0] + 6, 0.46 * look.skin[1] + 6, 0.52 * look.skin[2] + 10)
-    canvas.colour.paste(_tint(colour), (0, 0, width, height), Image.fromarray(alpha))
+    canvas.colour.paste(tint(colour), (0, 0, width, height), Image.fromarray(alpha))

@@ -147,7 +147,9 @@ def face_points(who: Identity, does: Expression) -> Array:
 
 def _move_mouth(p: Array, who: Identity, does: Expression) -> None:
     x, y, m = p[:, 0], p[:, 1], MOUTH
-    y[m] += 0.045 * who.nose_length + 0.02 * who.mouth_height
+    lower_face = 0.045 * who.nose_length + 0.02 * who.mouth_height
+    y[m] += lower_face
+    y[:17] += 0.6 * lower_face * np.clip((y[:17] - 0.5) / 1.1, 0, 1)
     x[m] *= 1 + 0.075 * who.mouth_width
     line = y[[62, 66]].mean()
     up, low = np.arange(49, 54), np.arange(55, 60)
@@ -233,8 +235,9 @@ class Head:
             # y: outline, mid-line, back
             top: (-0.35, -0.35, -0.35), top + 0.08: (-0.34, 0.10, -0.85), top + 0.35: (-0.30, 0.60, -1.3),
             -0.85: (-0.24, 0.86, -1.55), -0.42: (-0.12, 0.95, -1.6), -0.02: (-0.02, 0.92, -1.55),
-            0.4: (0.05, 0.93, -1.2), nose: (0.14, 0.98, -0.5), mouth: (0.30, 1.03, -0.05), lip + 0.14: (0.44, 0.97, 0.15),
-            chin - 0.16: (0.58, 1.00, 0.35), chin: (0.80, 0.80, 0.80),
+            0.4: (0.05, 0.93, -1.2), nose: (0.14, 0.98, -0.5), mouth: (0.30, 1.03, -0.05),
+            lip + 0.35 * (chin - lip): (0.44, 0.97, 0.15), lip + 0.65 * (chin - lip): (0.58, 1.00, 0.35),
+            chin: (0.80, 0.80, 0.80),
         }  # fmt: skip
         at, depth = np.array(list(stations)), np.array(list(stations.values()))
         kernel = np.hanning(23)[1:-1] / np.hanning(23).sum()
@@ -275,16 +278,16 @@ class Head:
         rows = [*middle, *both, *((a, -cx, *rest) for a, cx, *rest in both)]
         return np.array(rows, dtype=np.float64)
 
-    def at(self, v: float | Array) -> tuple[Array, Array]:
+    def at(self, v: Array) -> tuple[Array, Array]:
         """Half width and height of the outline at v."""
         return np.interp(v, self._v, self._w), np.interp(v, self._v, self._y)
 
-    def depths(self, v: float | Array) -> tuple[Array, Array, Array]:
+    def depths(self, v: Array) -> tuple[Array, Array, Array]:
         """Depth of the outline, of the mid-line in front, and behind, at v."""
         ze, zf, zb = (np.interp(v, self._v, line) for line in self._depth)
         return ze, zf, zb
 
-    def row(self, y: float | Array) -> Array:
+    def row(self, y: Array) -> Array:
         """v at a height of the face plane."""
         return np.interp(y, self._rise, self._v)
 

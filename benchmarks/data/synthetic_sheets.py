@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from pocketface.benchmarks.data.synthetic_canvas import HAIR, SKIN
 from pocketface.benchmarks.data.synthetic_look import Hair, Look
-from pocketface.benchmarks.data.synthetic_paint import HAIR, SKIN, paint_head
+from pocketface.benchmarks.data.synthetic_paint import paint_head
 from pocketface.benchmarks.data.synthetic_raster import CLEAR, UNLABELLED, Sheet
 from pocketface.benchmarks.data.synthetic_scene import Light
 from pocketface.benchmarks.data.synthetic_shape import LEFT_EYE, RIGHT_EYE, Array, Head, View
@@ -114,7 +115,7 @@ def _ears(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
     texture[..., 3] = np.where(r < 1, SKIN, CLEAR)
     sheets = []
     centre_y, size = 0.14 + 0.05 * head.who.length, 0.30 + 0.015 * head.who.skull
-    w = float(head.at(head.row(centre_y))[0])
+    w = float(head.at(head.row(np.array(centre_y)))[0])
     for side in (-1, 1):
         # a runs away from the face: outwards and back.
         back, up_tilt = np.array([0.62 * side, 0, -0.78]), 0.16
@@ -137,7 +138,9 @@ def _ears(head: Head, look: Look, view: View, light: Light) -> list[Sheet]:
 def _hair(head: Head, hair: Hair, view: View, light: Light, rng: np.random.Generator, height: int, width: int) -> Sheet:
     stretch = head.stretch
     crown_rows = round(_HAIR_GRID[0] * (0.75 if hair.bottom < 1.3 else 0.5))
-    v = np.concatenate([np.linspace(0, float(head.row(0.0)), crown_rows), np.zeros(_HAIR_GRID[0] + 1 - crown_rows)])
+    v = np.concatenate(
+        [np.linspace(0, float(head.row(np.array(0.0))), crown_rows), np.zeros(_HAIR_GRID[0] + 1 - crown_rows)]
+    )
     y_low = np.linspace(0.0, hair.bottom * stretch, _HAIR_GRID[0] + 2 - crown_rows)[1:]
     w, y = head.at(v)
     ze, zf, zb = head.depths(v)
@@ -200,7 +203,9 @@ def _strands(
     row_y = np.interp((np.arange(height) + 0.5) / height * (len(rows) - 1), np.arange(len(rows)), rows)
     if hair.part is not None:
         at = (hair.part / HAIR_REACH + 1) * 0.5 * width
-        ImageDraw.Draw(shade).line((at, 0, at, float(np.searchsorted(row_y, -1.15))), fill=50, width=max(1, width // 140))
+        ImageDraw.Draw(shade).line(
+            (at, 0, at, float(np.searchsorted(row_y, -1.15))), fill=50, width=max(1, width // 140)
+        )
     table = np.empty((256, 4), np.uint8)
     table[:, :3] = np.clip(np.outer(np.linspace(0.52, 1.32, 256), hair.colour), 0, 255)
     table[:, 3] = HAIR

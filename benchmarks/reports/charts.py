@@ -64,12 +64,12 @@ def latency_bars(data: ReportData) -> str:
                 k = counts.index(item.threads)
                 y, colour = row + (k - (len(counts) - 1) / 2) * height, SERIES[k % len(SERIES)]
                 (bar,) = axes.barh(y, item.p50_ms, height * 0.86, color=colour)
-                tips.append((bar, f"{result.variant.id}, {_threads(item.threads)}: p50 {ms(item.p50_ms)}, "
-                             f"p90 {ms(item.p90_ms)}, p99 {ms(item.p99_ms)} ms"))  # fmt: skip
+                tip = f"p50 {ms(item.p50_ms)}, p90 {ms(item.p90_ms)}, p99 {ms(item.p99_ms)} ms"
+                tips.append((bar, f"{result.variant.id}, {_threads(item.threads)}: {tip}"))
                 axes.plot([item.p50_ms, item.p90_ms], [y, y], color=INK, linewidth=1)
                 axes.plot([item.p90_ms] * 2, [y - height / 4, y + height / 4], color=INK, linewidth=1)
-                axes.annotate(ms(item.p50_ms), (max(item.p50_ms, item.p90_ms), y), xytext=(5, 0),
-                              textcoords="offset points", va="center", fontsize=9, color=MUTED)  # fmt: skip
+                beside: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(ms(item.p50_ms), (item.p90_ms, y), fontsize=9, color=MUTED, **beside)
         axes.set_yticks(range(len(results)), [result.variant.id for result in results])
         axes.invert_yaxis()
         axes.set_xlim(0, max(item.p90_ms for result in results for item in result.variant.latency) * 1.13)

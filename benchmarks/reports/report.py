@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketface.benchmarks.reports import charts, tables
-from pocketface.benchmarks.reports.data import ReportData, finite
+from pocketface.benchmarks.reports.data import Gate, ReportData, finite
 from pocketface.benchmarks.reports.text import bytes_text, count, ms, number, signed
 from pocketface.benchmarks.reports.thumbnails import PREDICTED, TRUTH
 from pocketface.sdk.errors import MissingExtraError
@@ -127,10 +127,7 @@ def verdict(data: ReportData) -> Verdict:
     """What the gates say: failed ones first, then what nobody checked."""
     failed = [gate for gate in data.gates if gate.passed is False]
     unchecked = [gate for gate in data.gates if gate.passed is None]
-    lines = [
-        f"{gate.variant}: {gate.gate} is {_figure(gate.figure)}, bound {_figure(gate.bound)}" + _note(gate.note)
-        for gate in failed
-    ]
+    lines = [f"{gate.variant}: {gate.gate} {_against(gate)}{_note(gate.note)}" for gate in failed]
     lines += [f"{gate.variant}: {gate.gate} was not checked" + _note(gate.note) for gate in unchecked]
     told = {gate.variant for gate in unchecked}
     lines += [
@@ -188,5 +185,9 @@ def _note(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _figure(value: float | None) -> str:
-    return "no number" if finite(value) is None else f"{value:.4g}"
+def _against(gate: Gate) -> str:
+    """Figure and bound of a gate that failed; one without a bound failed for the reason in its note alone."""
+    if gate.bound is None:
+        return "failed"
+    figure = "no number" if finite(gate.figure) is None else f"{gate.figure:.4g}"
+    return f"is {figure}, bound {gate.bound:g}"

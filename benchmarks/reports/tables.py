@@ -113,8 +113,8 @@ def parity(data: ReportData) -> Table:
             table.rows.append([Cell(variant.id, "code"), Cell("none here"), *blank, gate, status(result)])
             continue
         errors = found.outputs.values()
-        detail = "; ".join(f"{name}: max {error(o.max_error)}, mean {error(o.mean_error)}" for name, o in
-                           found.outputs.items())  # fmt: skip
+        parts = found.outputs.items()
+        detail = "; ".join(f"{name}: max {error(o.max_error)}, mean {error(o.mean_error)}" for name, o in parts)
         table.rows.append(
             [
                 Cell(variant.id, "code"),

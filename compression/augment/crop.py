@@ -24,7 +24,9 @@ def axes(sides: Tensor, angles: Tensor) -> Tensor:
     return torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2) * sides[:, None, None]
 
 
-def resample_batch(cache: FaceCache, index: Tensor, centres: Tensor, sides: Tensor, angles: Tensor, size: int) -> Tensor:
+def resample_batch(
+    cache: FaceCache, index: Tensor, centres: Tensor, sides: Tensor, angles: Tensor, size: int
+) -> Tensor:
     """Cut one crop out of each of some cached images.
 
     Args:
@@ -55,5 +57,7 @@ def resample_batch(cache: FaceCache, index: Tensor, centres: Tensor, sides: Tens
 
 def to_normalised(points: Tensor, centres: Tensor, sides: Tensor, angles: Tensor) -> Tensor:
     """(B, n, 2) canvas pixels -> normalised crop coordinates u in [-0.5, 0.5]."""
-    inverse = axes(1 / sides, angles).transpose(1, 2)  # a scaled rotation: its inverse is its transpose over side squared
+    inverse = axes(1 / sides, angles).transpose(
+        1, 2
+    )  # a scaled rotation: its inverse is its transpose over side squared
     return (points - centres[:, None]) @ inverse

@@ -1,4 +1,5 @@
-"""Randomness as a function, not a stream: uniform(seed, image, view, slot) is the same in any batch, order, process or resumed run."""
+"""Randomness as a function, not a stream: uniform(seed, image, view, slot) is the same in any batch, order, process
+or resumed run."""
 
 from __future__ import annotations
 

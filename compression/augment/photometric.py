@@ -27,7 +27,8 @@ def light_and_colour(pixels: Tensor, brightness: Tensor, contrast: Tensor, satur
 
 
 def blur(pixels: Tensor, amount: Tensor) -> Tensor:
-    """Blend with the 3 x 3 mean of the 3 x 3 mean (close to a Gaussian of sigma 1.15 pixels). amount: (B,) in [0, 1]."""
+    """Blend with the 3 x 3 mean of the 3 x 3 mean (close to a Gaussian of sigma 1.15 pixels). amount: (B,) in [0,
+    1]."""
     smooth = avg_pool2d(pad(pixels, (2, 2, 2, 2), mode="replicate"), 3, stride=1)
     smooth = avg_pool2d(smooth, 3, stride=1)
     return torch.lerp(pixels, smooth, amount[:, None, None, None])

@@ -49,7 +49,9 @@ class ViewRenderer:
         self._flip = torch.tensor(flip, dtype=torch.long, device=cache.images.device)
         self._banks: dict[int, Tensor] = {}
 
-    def faces(self, index: NDArray[np.int64], views: NDArray[np.int64], size: int, *, targets: Tensor | None = None) -> Views:
+    def faces(
+        self, index: NDArray[np.int64], views: NDArray[np.int64], size: int, *, targets: Tensor | None = None
+    ) -> Views:
         """Views of faces.
 
         Args:
@@ -75,7 +77,8 @@ class ViewRenderer:
     def negatives(self, index: NDArray[np.int64], views: NDArray[np.int64], size: int) -> Tensor:
         """Crops that hold no well-placed face, for the face score: (B, 3, size, size).
 
-        Four kinds in equal shares: beside the face, a small part of it, a face far too small, and background only (the far corner of
+        Four kinds in equal shares: beside the face, a small part of it, a face far too small, and background only
+        (the far corner of
         the region, a fifth of the box wide).
         """
         draw = _Draw(self.seed + 1, index, views, self.cache.images.device)
@@ -87,7 +90,9 @@ class ViewRenderer:
         spread = draw.unit(22)
         zero = torch.zeros_like(spread)
         distance = torch.stack([0.6 + 0.5 * spread, 0.3 * spread, 0.3 * spread, 0.75 + 0.2 * spread])
-        scale = torch.stack([0.8 + 0.5 * draw.unit(23), 0.2 + 0.25 * draw.unit(23), 2.6 + 1.4 * draw.unit(23), 0.2 + zero])
+        scale = torch.stack(
+            [0.8 + 0.5 * draw.unit(23), 0.2 + 0.25 * draw.unit(23), 2.6 + 1.4 * draw.unit(23), 0.2 + zero]
+        )
         pick = torch.arange(len(rows), device=rows.device)
         centres = box[:, :2] + heading * box[:, 2:] * distance[kind, pick][:, None]
         sides = box[:, 2] * scale[kind, pick]

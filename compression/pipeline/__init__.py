@@ -1,0 +1,1 @@
+"""The stages of ``pocketface compress``, each kept under a key of what it depends on."""

@@ -1,6 +1,7 @@
 """The ablation: students that differ in their loss alone, at one shared budget, seed by seed.
 
-Rows are stages of the same run, so they share its teachers and what those saw, and a killed ablation goes on where it was.
+Rows are stages of the same run, so they share its teachers and what those saw, and a killed ablation goes on where
+it was.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Torch networks on the test faces, and how well the face score tells faces from other crops. Runs after every choice is made."""
+"""Torch networks on the test faces, and how well the face score tells faces from other crops. Runs after every
+choice is made."""
 
 from __future__ import annotations
 

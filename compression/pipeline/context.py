@@ -1,4 +1,5 @@
-"""What every stage of a run shares: the recipe, the faces, the store, and caches that are built once and only when asked for."""
+"""What every stage of a run shares: the recipe, the faces, the store, and caches that are built once and only when
+asked for."""
 
 from __future__ import annotations
 

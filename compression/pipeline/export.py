@@ -1,4 +1,5 @@
-"""student -> files of every format and precision. Two stages: what a converter makes, and what a quantizer makes of its fp32 file."""
+"""student -> files of every format and precision. Two stages: what a converter makes, and what a quantizer makes of
+its fp32 file."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from pocketface.converters.formats.base import Exported
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.manifest import Binding
-from pocketface.sdk.progress import track
+from pocketface.sdk.progress import say
 
 EXPORT_VERSION = 1
 QUANTIZE_VERSION = 1
@@ -72,18 +73,18 @@ def _export(context: Context, student: Trained) -> list[Exported]:
         net = student.load(context.split.scheme.points)
         made: dict[tuple[str, str], Exported] = {}
         todo = [(name, precision) for name, precisions in wanted.items() for precision in precisions]
-        with track("export", len(todo), show=context.progress) as step:
-            for number, (name, precision) in enumerate(todo, start=1):
-                exporter = EXPORTERS[name]
-                made[name, precision] = exporter.export(
-                    net,
-                    precision=precision,
-                    path=folder / f"{precision}{exporter.suffix}",
-                    input_size=net.input_size,
-                    fp32=made.get((name, "fp32")),
-                    force=True,
-                )
-                step(number)
+        # No bar: converters take the terminal away for the time they run.
+        for number, (name, precision) in enumerate(todo, start=1):
+            say(f"export {number}/{len(todo)}: {name} {precision}", show=context.progress)
+            exporter = EXPORTERS[name]
+            made[name, precision] = exporter.export(
+                net,
+                precision=precision,
+                path=folder / f"{precision}{exporter.suffix}",
+                input_size=net.input_size,
+                fp32=made.get((name, "fp32")),
+                force=True,
+            )
         _save(folder, list(made.values()))
 
     inputs = {"student": student.done.key, "wanted": wanted}
@@ -101,13 +102,12 @@ def _quantize(context: Context, student: Trained, exported: list[Exported]) -> l
         net: LandmarkNet = student.load(context.split.scheme.points)
         calibration = network_inputs(thin(context.split.train, spec.calibration_faces), net)
         made = []
-        with track("quantize", len(wanted), show=context.progress) as step:
-            for number, name in enumerate(wanted, start=1):
-                quantizer, source = QUANTIZERS[name], sources[name.partition(".")[0]]  # type: ignore[index]
-                path = folder / f"{quantizer.precision}{source.path.suffix}"
-                config = quantizer.configure(spec.quantize.get(name))
-                made.append(quantizer(source, path, calibration, config=config, force=True))
-                step(number)
+        for number, name in enumerate(wanted, start=1):
+            say(f"quantize {number}/{len(wanted)}: {name}", show=context.progress)
+            quantizer, source = QUANTIZERS[name], sources[name.partition(".")[0]]  # type: ignore[index]
+            path = folder / f"{quantizer.precision}{source.path.suffix}"
+            config = quantizer.configure(spec.quantize.get(name))
+            made.append(quantizer(source, path, calibration, config=config, force=True))
         _save(folder, made)
 
     inputs = {
@@ -146,6 +146,4 @@ def _save(folder: Path, made: list[Exported]) -> None:
 def _load(done: Done) -> list[Exported]:
     records = msgspec.json.decode((done.path / _LIST).read_bytes(), type=list[_Record])
     build: Callable[..., Any] = Exported
-    return [
-        build(done.path / r.file, r.format, r.precision, r.inputs, r.outputs, r.quantization) for r in records
-    ]
+    return [build(done.path / r.file, r.format, r.precision, r.inputs, r.outputs, r.quantization) for r in records]

@@ -25,6 +25,8 @@ def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -
 
 def _parity(spec: GateSpec, candidate: Candidate) -> Gate:
     parity, bounds = candidate.parity, candidate.bounds
+    figure: float | None
+    bound = bounds.max_tensor_error if bounds.max_nme_increase is None else bounds.max_nme_increase
     if parity is None:
         allowed = candidate.id in spec.allow_unverified
         note = candidate.reason + ("; the recipe allows it" if allowed else "; not in gates.allow_unverified")
@@ -32,9 +34,9 @@ def _parity(spec: GateSpec, candidate: Candidate) -> Gate:
             gate="parity", variant=candidate.id, figure=None, bound=None, passed=None if allowed else False, note=note
         )
     if bounds.max_nme_increase is not None:
-        figure, bound, name = parity.nme_increase, bounds.max_nme_increase, "NME increase"
+        name, figure = "NME increase", parity.nme_increase
     else:
-        figure, bound, name = parity.outputs["points"].max_error, bounds.max_tensor_error, "tensor error"
+        name, figure = "tensor error", parity.outputs["points"].max_error
     passed = candidate.status == "passed"
     return Gate(gate=name, variant=candidate.id, figure=figure, bound=bound, passed=passed, note=candidate.reason)
 

@@ -12,9 +12,11 @@ from pocketface.benchmarks.accuracy import evaluate
 from pocketface.benchmarks.data.fingerprint import dataset_hash
 from pocketface.benchmarks.latency import measure as measure_latency
 from pocketface.benchmarks.machine import this_machine
+from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.inputs import network_inputs, reference_truth
+from pocketface.compression.recipe import GateSpec
 from pocketface.compression.training.faces import thin
 from pocketface.converters import parity, reference
 from pocketface.converters.bundle import Candidate
@@ -37,7 +39,9 @@ class TorchReference:
     faces: parity.References
 
 
-def torch_reference(context: Context, run: parity.Run, net, golden_cases: list[dict[str, np.ndarray]]) -> TorchReference:  # type: ignore[no-untyped-def]
+def torch_reference(
+    context: Context, run: parity.Run, net: LandmarkNet, golden_cases: list[dict[str, np.ndarray]]
+) -> TorchReference:
     """Run torch on the golden cases and on evenly chosen validation faces."""
     chosen = thin(context.split.validation, context.recipe.export.parity_faces)
     faces = reference.references(run, network_inputs(chosen, net), reference_truth(chosen))
@@ -62,7 +66,7 @@ def candidates(context: Context, exported: list[Exported], torch: TorchReference
     return made
 
 
-def tolerances(gates, precision: str) -> Tolerances:  # type: ignore[no-untyped-def]
+def tolerances(gates: GateSpec, precision: str) -> Tolerances:
     """The recipe's bounds for a precision; the face score keeps the defaults of converters/parity."""
     default = parity.GATES.get(precision, Tolerances())
     return msgspec.structs.replace(
@@ -90,7 +94,9 @@ def latency_stage(context: Context, bundle: Bundle, keys: list[str]) -> dict[str
     return msgspec.json.decode((done.path / "latency.json").read_bytes(), type=dict[str, tuple[Latency, ...]])
 
 
-def variant_accuracy_stage(context: Context, bundle: Bundle, ids: list[str], keys: list[str]) -> dict[str, NetworkAccuracy]:
+def variant_accuracy_stage(
+    context: Context, bundle: Bundle, ids: list[str], keys: list[str]
+) -> dict[str, NetworkAccuracy]:
     """Every variant on the test faces, through the runtime that ships."""
     faces = context.split.test
 

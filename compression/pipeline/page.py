@@ -1,4 +1,5 @@
-"""A results page, generated from what a run stored; the figures lie beside it as JSON, from which it can be written again."""
+"""A results page, generated from what a run stored; the figures lie beside it as JSON, from which it can be written
+again."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from pocketface.compression.pipeline.provenance import git_commit
 from pocketface.compression.recipe import Recipe, load_recipe, recipe_sha256
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.files import write_atomic
-from pocketface.sdk.manifest import Manifest, decode
+from pocketface.sdk.manifest import Manifest, Variant, decode
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +80,26 @@ def write_page(results: Results, page: Path) -> None:
     write_atomic(page, text.encode(), force=True)
 
 
+def update_readme(results: Results, readme: Path) -> None:
+    """Replace what stands between the markers of a README with the table of the variants.
+
+    Raises:
+        BadInputError: the markers are not there.
+    """
+    text = readme.read_text("utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BadInputError(f"{readme}: no place for the table", expected=f"the lines {BEGIN} and {END}")
+    student = results.run["networks"]["student"]
+    said = (
+        f"{student['model']['name']} at {student['model']['input_size']} px on "
+        f"{student['accuracy']['faces']} test faces of {results.recipe.data.name}, written by `pocketface results`:"
+    )
+    block = f"{begin}\n{said}\n\n{_variants(results)}\n{end}"
+    write_atomic(readme, (before + block + after).encode(), force=True)
+
+
 def render(results: Results, page: Path) -> str:
     """The page as Markdown."""
     recipe, manifest = results.recipe, results.manifest
@@ -89,7 +112,11 @@ def render(results: Results, page: Path) -> str:
         _score(results),
     ]
     if results.trials:
-        parts += ["## Ablation: one student, one budget, the loss alone changes", _ablation(results), verdict(results.trials)]
+        parts += [
+            "## Ablation: one student, one budget, the loss alone changes",
+            _ablation(results),
+            verdict(results.trials),
+        ]
     parts += ["## Recipe", f"`{recipe.name}`, SHA-256 `{recipe_sha256(recipe)}`; weights: {manifest.weights_licence}."]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -123,17 +150,23 @@ def verdict(trials: Sequence[Trial]) -> str:
         apart = max(found) < min(base) or max(base) < min(found)
         share = 100 * gap / statistics.fmean(base)
         if not apart:
-            lines.append(f"- **{name} and L2 tie**: the gap of the means, {gap:+.3f} points, lies inside the seeds' ranges.")
+            lines.append(
+                f"- **{name} and L2 tie**: the gap of the means, {gap:+.3f} points, lies inside the seeds' ranges."
+            )
         else:
             word = "beats" if gap > 0 else "loses to"
             lines.append(
-                f"- **{name} {word} L2** by {abs(gap):.3f} points of NME ({abs(share):.1f} %), with no overlap of the seeds' ranges."
+                f"- **{name} {word} L2** by {abs(gap):.3f} points of NME ({abs(share):.1f} %); "
+                "the seeds' ranges do not overlap."
             )
         if "L1" in by_row:
             plain = by_row["L1"][0].test.nme
             inside = min(found) <= plain <= max(found)
             note = ", inside its range: a tie" if inside else ""
-            lines.append(f"  Against L1 (one seed, {plain:.3f}) its mean differs by {statistics.fmean(found) - plain:+.3f}{note}.")
+            lines.append(
+                f"  Against L1 (one seed, {plain:.3f}) its mean differs by "
+                f"{statistics.fmean(found) - plain:+.3f}{note}."
+            )
     return "\n".join(lines)
 
 
@@ -152,10 +185,12 @@ def _head(results: Results, page: Path) -> str:
             "```",
             "",
             f"Commit `{results.commit[:12]}`. Data: {recipe.data.name}: {data}. Seed {recipe.seed}. "
-            f"Machine: {results.machine}, {results.cores} cores, shared with other work: times are of one interleaved run, compare the ratios.",
+            f"Machine: {results.machine}, {results.cores} cores, shared with other work: times are of one interleaved "
+            "run, compare the ratios.",
             "",
-            "NME: mean over faces of the mean landmark distance over the distance of the outer eye corners, in percent, with ground-truth "
-            "boxes (1.25 x the landmarks' bounding box), no flip or ensemble. Every choice was made on the validation faces.",
+            "NME: mean over faces of the mean landmark distance over the distance of the outer eye corners, in "
+            "percent, with ground-truth boxes (1.25 x the landmarks' bounding box), no flip or ensemble. Every choice "
+            "was made on the validation faces.",
         ]
     )
 
@@ -204,7 +239,7 @@ def _variants(results: Results) -> str:
     return table(["variant", "MB", "test NME %", "max tensor error", "max px", *threads, "status"], rows)
 
 
-def _time(variant, threads: int) -> str:  # type: ignore[no-untyped-def]
+def _time(variant: Variant, threads: int) -> str:
     found = [item for item in variant.latency if item.threads == threads]
     return f"{found[0].p50_ms:.2f} ({found[0].ratio:.2f})" if found else ""
 
@@ -212,8 +247,8 @@ def _time(variant, threads: int) -> str:  # type: ignore[no-untyped-def]
 def _score(results: Results) -> str:
     score = results.run["score"]
     return (
-        f"Face score: AUROC {score['auroc']:.4f}, expected calibration error {score['ece']:.4f}, on {score['faces']} test faces and "
-        f"{score['others']} crops of the same photos without a well-placed face."
+        f"Face score: AUROC {score['auroc']:.4f}, expected calibration error {score['ece']:.4f}, on "
+        f"{score['faces']} test faces and {score['others']} crops of the same photos without a well-placed face."
     )
 
 
@@ -255,8 +290,9 @@ def _ablation(results: Results) -> str:
         for name in teachers if name != "student"
     ]  # fmt: skip
     budget = (
-        f"{spec.model.name}, width {spec.model.width:g}, {spec.model.input_size} px, {spec.model.init}; {spec.train.epochs} epochs, batch "
-        f"{spec.train.batch_size}, AdamW {spec.train.lr:g}, pool of {spec.train.views} views an image, the same for every row; "
+        f"{spec.model.name}, width {spec.model.width:g}, {spec.model.input_size} px, {spec.model.init}; "
+        f"{spec.train.epochs} epochs, batch {spec.train.batch_size}, AdamW {spec.train.lr:g}, "
+        f"pool of {spec.train.views} views an image, the same for every row; "
         f"{minutes:.0f} minutes a training on one core. The teachers are the run's own."
     )
     head = ["loss", "seeds", "validation NME %", "test NME %", "lowest", "highest", "FR@0.1 %", "AUC@0.1"]

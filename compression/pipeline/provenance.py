@@ -53,7 +53,11 @@ def git_commit() -> str:
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()
         dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
@@ -76,14 +80,17 @@ def model_card(context: Context, accuracy: Accuracy, auroc: float) -> str:
 | data | {recipe.data.name}: {len(split.train)} faces for training, {len(split.validation)} for validation |
 | terms of the data | {split.licence} |
 | licence of the weights | {recipe.weights_licence} |
-| NME on {len(split.test)} test faces | {accuracy.nme:.2f} % (median {accuracy.median:.2f} %, FR@0.1 {accuracy.fr:.2f} %, AUC@0.1 {accuracy.auc:.3f}) |
+| NME on {len(split.test)} test faces | {accuracy.nme:.2f} % (median {accuracy.median:.2f} %, FR@0.1
+{accuracy.fr:.2f} %, AUC@0.1 {accuracy.auc:.3f}) |
 | face score | AUROC {auroc:.4f} against crops without a well-placed face |
 
 NME is the mean landmark distance over the distance of the outer eye corners, with ground-truth boxes.
 
 ## Limits
-- It expects the box convention of the manifest: a square of 1.25 x the landmarks' bounding box. Other boxes cost accuracy.
-- Trained on the faces named above, turned by at most {recipe.augment.rotation:g} degrees. Profiles, masks and very dark pictures are rare there.
+- It expects the box convention of the manifest: a square of 1.25 x the landmarks' bounding box. Other boxes cost
+accuracy.
+- Trained on the faces named above, turned by at most {recipe.augment.rotation:g} degrees. Profiles, masks and very
+dark pictures are rare there.
 - The share of ages, skin tones and genders follows the data set; errors were not measured per group.
 - It finds landmarks. It does not recognise people, and must not be used to infer who they are or what they feel.
 """

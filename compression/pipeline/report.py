@@ -1,4 +1,5 @@
-"""A run's results as the report shows them (report.json, report.html), as figures for pages (results.json), and as a short table."""
+"""A run's results as the report shows them (report.json, report.html), as figures for pages (results.json), and as a
+short table."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.losses.registry import build_loss
@@ -31,6 +32,8 @@ from pocketface.sdk.files import write_atomic
 from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
 
 log = logging.getLogger("pocketface")
+
+Cases = list[dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def compress(context: Context) -> RunResult:
     recipe = context.recipe
     check_formats(recipe.export.formats)
     write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
-    networks = [train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)]
+    networks = [
+        train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)
+    ]
     student = train_stage(context, "student", recipe.student)
     networks.append(student)
     exported = export_stages(context, student)
@@ -118,7 +123,9 @@ def _default(context: Context) -> str:
     return f"fp32.{next(iter(context.recipe.export.formats))}"
 
 
-def _measured(context: Context, found: list[Candidate], stage: Stage, cases: list, student: Trained):  # type: ignore[no-untyped-def, type-arg]
+def _measured(
+    context: Context, found: list[Candidate], stage: Stage, cases: Cases, student: Trained
+) -> tuple[list[Candidate], dict[str, NetworkAccuracy]]:
     """Candidates with latency and test accuracy, measured on a bundle that holds those which passed."""
     passed = [candidate.id for candidate in found if candidate.status == "passed"]
     if _default(context) not in passed:
@@ -163,7 +170,15 @@ def _metrics(result: NetworkAccuracy) -> dict[str, float]:
     return {name: getattr(result.accuracy, name) for name in ("nme", "median", "fr", "landmark_fr", "auc")}
 
 
-def _ship(context: Context, found: list[Candidate], checked: list[Gate], stage: Stage, cases: list, accuracy: NetworkAccuracy, score: ScoreQuality) -> Path | None:  # type: ignore[type-arg]
+def _ship(
+    context: Context,
+    found: list[Candidate],
+    checked: list[Gate],
+    stage: Stage,
+    cases: Cases,
+    accuracy: NetworkAccuracy,
+    score: ScoreQuality,
+) -> Path | None:
     """Write RUN/bundle with what kept its gates; nothing if the student or the default variant did not."""
     failed = {gate.variant for gate in checked if gate.passed is False}
     if "student" in failed or _default(context) in failed:

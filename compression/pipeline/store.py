@@ -1,6 +1,7 @@
 """Stages on disk: RUN/stages/NAME-KEY/, where KEY hashes everything the stage depends on.
 
-A stage that is there is done and skipped; a changed recipe gives other keys, so only what depends on the change runs again and nothing
+A stage that is there is done and skipped; a changed recipe gives other keys, so only what depends on the change runs
+again and nothing
 is overwritten. A stage in the making is NAME-KEY.partial: a killed run finds its checkpoints there and goes on.
 """
 
@@ -84,7 +85,12 @@ class Store:
                 log.info("stage %s-%s", name, key)
                 with clock:
                     build(partial)
-                record = {"name": name, "version": version, "seconds": clock.total, "inputs": msgspec.to_builtins(inputs)}
+                record = {
+                    "name": name,
+                    "version": version,
+                    "seconds": clock.total,
+                    "inputs": msgspec.to_builtins(inputs),
+                }
                 write_atomic(partial / "stage.json", json.dumps(record, indent=1).encode(), force=True)
                 (partial / "seconds.json").unlink(missing_ok=True)
                 partial.rename(final)
@@ -107,7 +113,8 @@ class Store:
 def canonical(value: Any) -> Any:
     """Plain data for hashing, without the fields of structs that have their default.
 
-    So a new field with a default leaves old keys valid; whoever changes what a default means raises the stage's version.
+    So a new field with a default leaves old keys valid; whoever changes what a default means raises the stage's
+    version.
     """
     if isinstance(value, msgspec.Struct):
         fields = msgspec.structs.fields(value)

@@ -1,4 +1,5 @@
-"""data -> shape model -> teachers -> their view of the pool -> student. Each a stage; a student that needs no teacher has none."""
+"""data -> shape model -> teachers -> their view of the pool -> student. Each a stage; a student that needs no
+teacher has none."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Post-training quantization, by format and precision: ``registry`` lists them."""

@@ -1,0 +1,1 @@
+"""Recipes that ship: YAML files for ``pocketface compress`` and ``pocketface ablate``."""

@@ -37,7 +37,8 @@ class Batch:
 
 
 class EpochOrder(Sampler[int]):
-    """All items in an order that depends on the seed and the epoch alone, so that a resumed run goes on as it would have."""
+    """All items in an order that depends on the seed and the epoch alone, so that a resumed run goes on as it would
+    have."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed, self.epoch = count, seed, 0

@@ -1,6 +1,7 @@
 """The faces of a run: read, split into training and validation, decoded into caches.
 
-The split is a hash of the photo's name, so that several faces of one photo stay together and adding data moves no face across.
+The split is a hash of the photo's name, so that several faces of one photo stay together and adding data moves no
+face across.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def read_split(
 
 
 def split_by_photo(faces: Sequence[Face], share: float) -> tuple[list[Face], list[Face]]:
-    """(training, validation): a photo goes to validation if the hash of its name, as a number in [0, 1), is below ``share``."""
+    """(training, validation): a photo goes to validation if the hash of its name, as a number in [0, 1), is below
+    ``share``."""
     train: list[Face] = []
     validation: list[Face] = []
     for face in faces:

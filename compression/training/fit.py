@@ -68,11 +68,13 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    net = build_model(spec.model, n_points=n_points).to(memory_format=torch.channels_last)
+    net = _channels_last(build_model(spec.model, n_points=n_points))
     net.set_mean_shape(data.validation.points.mean(0).cpu())
     loss = build_loss(spec.loss)
     module = LandmarkTraining(net, loss, spec.train, normaliser=normaliser, seed=seed)
-    checkpoint = ModelCheckpoint(folder, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)
+    checkpoint = ModelCheckpoint(
+        folder, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+    )
     callbacks: list[Callback] = [checkpoint, History(folder / HISTORY)]
     if spec.train.ema:
         callbacks.append(EMAWeightAveraging(decay=spec.train.ema))
@@ -96,7 +98,8 @@ def fit(
         trainer.fit(module, data, ckpt_path=previous if previous.exists() else None, weights_only=False)
     except OSError as error:
         raise EnvironmentProblemError(
-            f"{folder}: {error.strerror or error}", next="Free some space and run the same command again; it goes on from here"
+            f"{folder}: {error.strerror or error}",
+            next="Free some space and run the same command again; it goes on from here",
         ) from error
     except SystemExit as error:
         # Lightning answers Ctrl-C with exit(1) and ignores further ones; the caller should see what it was.
@@ -121,4 +124,10 @@ def load_network(spec: ModelSpec, path: Path, *, n_points: int) -> LandmarkNet:
     scratch: dict[str, Any] = {**{field: getattr(spec, field) for field in spec.__struct_fields__}, "init": "scratch"}
     net = build_model(ModelSpec(**scratch), n_points=n_points)
     net.load_state_dict(load_file(path))
-    return net.to(memory_format=torch.channels_last).eval()
+    return _channels_last(net).eval()
+
+
+def _channels_last(net: LandmarkNet) -> LandmarkNet:
+    """Weights with the channels last in memory: convolutions are about twice as fast on a CPU."""
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net

@@ -1,12 +1,13 @@
-"""The training step: landmark loss (with the teachers' help where the loss needs it) plus the face score's cross-entropy."""
+"""The training step: landmark loss (with the teachers' help where the loss needs it) plus the face score's
+cross-entropy."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -51,7 +52,12 @@ class LandmarkTraining(pl.LightningModule):
         truth[:faces] = 1
         face = binary_cross_entropy_with_logits(score, truth)
         total = landmark + self.spec.score_weight * face
-        self.log_dict({"train_loss": total, "landmark_loss": landmark, "score_loss": face}, on_epoch=True, on_step=False, batch_size=faces)
+        self.log_dict(
+            {"train_loss": total, "landmark_loss": landmark, "score_loss": face},
+            on_epoch=True,
+            on_step=False,
+            batch_size=faces,
+        )
         return total
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +74,7 @@ class LandmarkTraining(pl.LightningModule):
         error = (points - truth).norm(dim=-1).mean(-1) / (truth[:, a] - truth[:, b]).norm(dim=-1)
         self.log("val_nme", 100 * error.mean(), batch_size=len(truth), prog_bar=True, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
         others = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -79,6 +85,8 @@ class LandmarkTraining(pl.LightningModule):
         def factor(step: int) -> float:
             if step < warm:
                 return (step + 1) / (warm + 1)
+            if self.spec.schedule == "constant":
+                return 1.0
             return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

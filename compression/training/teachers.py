@@ -1,4 +1,5 @@
-"""What the teachers say about a batch of views: looked up where views come from a pool, computed in the loop otherwise."""
+"""What the teachers say about a batch of views: looked up where views come from a pool, computed in the loop
+otherwise."""
 
 from __future__ import annotations
 

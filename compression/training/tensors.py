@@ -9,7 +9,8 @@ from pocketface.compression.models.heads import LandmarkNet
 
 
 def network_input(net: LandmarkNet, pixels: Tensor) -> Tensor:
-    """(B, 3, S, S) in [0, 255] -> normalised as the network wants it, channels last in memory (twice as fast on a CPU)."""
+    """(B, 3, S, S) in [0, 255] -> normalised as the network wants it, channels last in memory (twice as fast on a
+    CPU)."""
     mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (net.mean, net.std))
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -29,4 +30,6 @@ def predict(net: LandmarkNet, pixels: Tensor, *, batch: int = 64) -> tuple[Tenso
     net.eval()
     parts = [net(network_input(net, part)) for part in pixels.split(batch)]
     net.train(was_training)
-    return torch.cat([points for points, _ in parts]).float().cpu(), torch.cat([score for _, score in parts]).float().cpu()
+    return torch.cat([points for points, _ in parts]).float().cpu(), torch.cat(
+        [score for _, score in parts]
+    ).float().cpu()

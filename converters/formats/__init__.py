@@ -1,0 +1,1 @@
+"""Export formats, by name: ``registry`` lists them, ``base`` says what an exporter is."""

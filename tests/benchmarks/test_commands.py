@@ -197,6 +197,40 @@ def test_schemes_lists_every_scheme(run, tmp_path):
     assert all(name in out for name in listed)
 
 
+def test_synth_draws_faces_that_eval_reads(run, bundle, tmp_path):
+    code, out, _ = run("synth", tmp_path / "s", "--count", "3", "--seed", "5", "--size", "64", "--sheet")
+    assert code == 0
+    assert "3 faces of 64 x 64" in out
+    faces = DATASETS["pts"](tmp_path / "s", scheme=IBUG)
+    assert len(faces) == 3
+    sheet, first = (np.asarray(Image.open(path).convert("RGB")) for path in (tmp_path / "s/sheet.png", faces[0].image))
+    assert sheet.shape == (64, 192, 3)
+    # The first tile is the first face but for the dots: those are on its landmarks.
+    differs = np.argwhere((sheet[:, :64] != first).any(axis=2))[:, ::-1]
+    assert len(differs) >= 30
+    distance = np.linalg.norm(differs[:, None] - faces[0].points[None], axis=2).min(axis=1)
+    assert distance.max() < 3
+    assert run("eval", bundle, "--data", tmp_path / "s")[0] == 0
+    assert run("synth", tmp_path / "t", "--count", "3", "--seed", "5", "--size", "64")[0] == 0
+    again = DATASETS["pts"](tmp_path / "t", scheme=IBUG)
+    assert dataset_hash(faces) == dataset_hash(again)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--count", "0"), "1 or more"), (("--size", "4"), "16"), (("--seed", "-1"), "seed -1")],
+)
+def test_synth_refuses_and_leaves_nothing(run, tmp_path, words, said):
+    code, _, err = run("synth", tmp_path / "s", "--size", "64", *words)
+    assert code == 2
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "mine.txt").write_text("x")
+    code, _, err = run("synth", tmp_path / "s", "--count", "2", "--size", "64")
+    assert (code, (tmp_path / "s" / "mine.txt").read_text()) == (2, "x")
+
+
 @pytest.mark.parametrize("command", ["eval", "bench", "schemes", "synth"])
 def test_help_has_an_example(run, command):
     code, out, _ = run(command, "--help")

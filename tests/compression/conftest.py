@@ -14,7 +14,8 @@ from pocketface.compression.cache import FaceCache, build_cache
 
 @pytest.fixture(scope="session")
 def textured_faces(tmp_path_factory: pytest.TempPathFactory) -> list[Face]:
-    """Pictures of smooth noise with 68 random "landmarks", in sizes and places that make all borders and halvings happen."""
+    """Pictures of smooth noise with 68 random "landmarks", in sizes and places that make all borders and halvings
+    happen."""
     folder, rng = tmp_path_factory.mktemp("textured"), np.random.default_rng(0)
     faces = []
     for index, (width, height) in enumerate([(90, 70), (131, 155), (64, 64), (201, 99), (40, 180), (75, 75)]):

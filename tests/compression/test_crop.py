@@ -32,7 +32,8 @@ def test_twin_agrees_with_the_reference(textured_faces: list[Face], textured_cac
 
 
 def test_cache_keeps_the_photo_pixel_for_pixel(textured_faces: list[Face], textured_cache: FaceCache):
-    """A crop from the cache equals the crop from the photo: the region is only cut, not resampled, as long as it is small."""
+    """A crop from the cache equals the crop from the photo: the region is only cut, not resampled, as long as it is
+    small."""
     face, size = textured_faces[1], 40
     photo, box = read_image(face.image), face.box
     expected = resample(photo, Crop.from_box(box, angle=20.0), size)

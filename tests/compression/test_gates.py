@@ -73,6 +73,8 @@ def test_the_students_own_accuracy(nme: float, passed: bool):
 
 def test_what_nothing_can_run_ships_only_if_it_is_listed():
     (refused,) = gates.check(GateSpec(), [candidate("fp32", run=False)], student_nme=4.0)
-    (allowed,) = gates.check(GateSpec(allow_unverified=("fp32.coreml",)), [candidate("fp32", run=False)], student_nme=4.0)
+    (allowed,) = gates.check(
+        GateSpec(allow_unverified=("fp32.coreml",)), [candidate("fp32", run=False)], student_nme=4.0
+    )
     assert refused.passed is False
     assert allowed.passed is None

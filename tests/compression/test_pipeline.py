@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tiny import NETWORK, SHORT, tiny_recipe
 from typer.testing import CliRunner
 
 from pocketface.compression.pipeline.ablation import run_ablation, spread
@@ -19,7 +20,6 @@ from pocketface.converters.verify import verify_bundle
 from pocketface.sdk import cli, load
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import ConfigError, GateFailedError
-from tiny import NETWORK, SHORT, tiny_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +132,9 @@ def test_a_student_that_is_not_good_enough_is_not_shipped(run: tuple[Context, Ru
 def test_a_changed_student_keeps_the_teachers(run: tuple[Context, RunResult]):
     context, _ = run
     before = stages(context)
-    changed = msgspec.structs.replace(context.recipe, export=msgspec.structs.replace(context.recipe.export, golden_faces=1))
+    changed = msgspec.structs.replace(
+        context.recipe, export=msgspec.structs.replace(context.recipe.export, golden_faces=1)
+    )
     compress(Context(changed, context.data, context.run, progress=False))
     assert stages(context) == before
 
@@ -150,7 +152,7 @@ def test_the_ablation_shares_the_teachers_and_writes_a_page(run: tuple[Context, 
     write_page(collect(context.run), page)
     text = page.read_text()
     mean, _, _ = spread([trial.test.nme for trial in trials if trial.row == "L2"])
-    assert f"| L2 | 0 1 | " in text
+    assert "| L2 | 0 1 | " in text
     assert f"{mean:.3f}" in text
     write_page(read_results(page.with_suffix(".json")), page)
     assert page.read_text() == text

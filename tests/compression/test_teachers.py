@@ -25,7 +25,8 @@ def live(textured_cache: FaceCache) -> LiveTeachers:
     renderer = ViewRenderer(textured_cache, AugmentSpec(), seed=0, flip=load_scheme("ibug68").flip)
     with torch.no_grad():
         for net in nets.values():
-            # A fresh network says nearly 0 about every picture: give it a head and batch statistics that make a difference.
+            # A fresh network says nearly 0 about every picture: give it a head and batch statistics that make a
+            # difference.
             net.points.weight.normal_(std=0.1)
             for module in net.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import SHORT, tiny_recipe
 
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.train import train_stage
@@ -20,9 +21,8 @@ from pocketface.compression.training.datamodule import EpochOrder
 from pocketface.compression.training.fit import WEIGHTS, load_network, save_network
 from pocketface.compression.training.module import LandmarkTraining
 
-from tiny import SHORT, tiny_recipe
-
 pytestmark = pytest.mark.slow
+
 
 def train(recipe: Recipe, data: Path, run: Path) -> Path:
     context = Context(recipe, data, run, progress=False)
@@ -49,7 +49,8 @@ def test_order_depends_on_seed_and_epoch_alone():
 
 
 def test_a_killed_training_goes_on_to_identical_weights(drawn_folder: Path, tmp_path: Path, monkeypatch):
-    """Killed in the middle of the second epoch, then run again: bit for bit what an uninterrupted run gives, averages included."""
+    """Killed in the middle of the second epoch, then run again: bit for bit what an uninterrupted run gives,
+    averages included."""
     recipe = tiny_recipe(loss={"name": "kd"}, train={**SHORT, "views": 2})
     whole = weights(train(recipe, drawn_folder, tmp_path / "whole"))
 
@@ -88,7 +89,8 @@ def test_a_detached_score_leaves_the_landmark_network_alone(drawn_folder: Path, 
     light = weights(train(tiny_recipe(train={**base, "score_weight": 0.01}), drawn_folder, tmp_path / "a"))
     heavy = weights(train(tiny_recipe(train={**base, "score_weight": 10.0}), drawn_folder, tmp_path / "b"))
     features = [name for name in light if not name.startswith("score.")]
-    # Adam divides by the gradient's size, so even the score head moves alike; the others must not move differently at all.
+    # Adam divides by the gradient's size, so even the score head moves alike; the others must not move differently
+    # at all.
     assert all(torch.equal(light[name], heavy[name]) for name in features)
 
 
@@ -120,7 +122,8 @@ import sys
 from pathlib import Path
 from pocketface.compression import recipe
 from pocketface.sdk.cli import main
-sys.argv = ["pocketface", "compress", sys.argv[1], "--data", sys.argv[2], "--out", sys.argv[3], "--quiet", "--threads", "1"]
+sys.argv = ["pocketface", "compress", sys.argv[1], "--data", sys.argv[2], "--out", sys.argv[3], "--quiet",
+"--threads", "1"]
 main()
 """
 

@@ -14,7 +14,7 @@ from pocketface.sdk.schemes.registry import load_scheme
 
 FLIP = load_scheme("ibug68").flip
 STILL = AugmentSpec(
-    **{name: 0.0 for name in AugmentSpec.__struct_fields__}  # nothing varies
+    **dict.fromkeys(AugmentSpec.__struct_fields__, 0.0)  # nothing varies
 )
 
 

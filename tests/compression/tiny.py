@@ -11,7 +11,8 @@ SHORT: dict[str, Any] = {"epochs": 3, "batch_size": 8, "ema": 0.9}
 
 
 def tiny_recipe(changes: dict[str, Any] | None = None, **student: Any) -> Recipe:
-    """A recipe for the fixture `drawn_folder`; ``changes`` replace its top-level keys, ``student`` those of its student."""
+    """A recipe for the fixture `drawn_folder`; ``changes`` replace its top-level keys, ``student`` those of its
+    student."""
     return parse_recipe(
         {
             "name": "tiny",

@@ -87,7 +87,9 @@ def build() -> d.ReportData:
                     d.Epoch(epoch=3, train_loss=None, val_nme=4.5),
                 ),
             ),
-            d.Network(name=f"teacher {NASTY}", role="teacher", accuracy=d.Figures(faces=4, nme=3.25)),
+            d.Network(
+                name=f"teacher {NASTY}", role="teacher", accuracy=d.Figures(faces=4, nme=3.25), errors=(0.01, 0.04)
+            ),
         ),
         variants=(
             d.VariantResult(

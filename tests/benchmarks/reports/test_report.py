@@ -98,6 +98,8 @@ def test_names_are_escaped_everywhere(page: Page, source: str):
     assert "<b>" not in source
     nasty = "<b>&\"'$x_1$"
     assert f"A run {nasty}" in "".join(page.texts)
+    # Its row, its curve's legend, and the curve's tooltip.
+    assert page.sections["accuracy"].count(f"teacher {nasty}") == 3
     assert any(values.get("alt") == f"helen/1 {nasty}" for tag, values in page.tags if tag == "img")
 
 
@@ -201,6 +203,11 @@ def test_verdict(gates: tuple[Gate, ...], tone: str, text: str):
     found = verdict(ReportData(title="x", gates=gates))
     assert (found.tone, found.text) == (tone, text)
     assert len(found.lines) == sum(one.passed is not True for one in gates)
+
+
+def test_a_gate_without_a_bound_fails_for_its_reason():
+    coreml = Gate(gate="parity", variant="fp32.coreml", figure=None, bound=None, passed=False, note="no executor here")
+    assert verdict(ReportData(title="x", gates=(coreml,))).lines == ("fp32.coreml: parity failed (no executor here)",)
 
 
 def test_an_unverified_variant_never_looks_like_a_pass(full: ReportData):

@@ -1,0 +1,491 @@
+"""Drawn faces: are the landmarks where the picture and the labels show them, and is a seed all that decides?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pocketface.benchmarks.data import synthetic
+from pocketface.benchmarks.data.synthetic import (
+    PARSING_CLASSES,
+    SyntheticFace,
+    contact_sheet,
+    main,
+    render_background,
+    render_face,
+    render_sequence,
+    write_dataset,
+)
+from pocketface.benchmarks.data.synthetic_look import Moment, sample_motion
+from pocketface.benchmarks.data.synthetic_raster import CLEAR, UNLABELLED, Sheet, draw, halve
+from pocketface.benchmarks.data.synthetic_shape import Expression, Head, Identity, View, curve
+from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
+
+ID = {name: number for number, name in enumerate(PARSING_CLASSES)}
+SIZE = 192
+
+
+def pose_of(face: SyntheticFace, moment: Moment, size: int = SIZE) -> SyntheticFace:
+    """The same person in a given pose and expression."""
+    return synthetic._render(face.seed, [moment], size)[0]
+
+
+def to_region(points: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Distance of each point to the nearest pixel centre of a region, by looking at all of them."""
+    y, x = np.nonzero(region)
+    return np.hypot(points[:, :1] - x, points[:, 1:] - y).min(1)
+
+
+def to_border(points: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Distance of each point to the line between a region and the rest: the larger of both sides', less half a pixel."""
+    return np.maximum(to_region(points, region), to_region(points, ~region)) - 0.5
+
+
+@pytest.fixture(scope="module")
+def faces() -> list[SyntheticFace]:
+    return [render_face(seed, 96) for seed in range(40)]
+
+
+@pytest.fixture(scope="module")
+def frontal() -> list[SyntheticFace]:
+    """People who look straight into the camera, eyes and mouth open."""
+    does = Expression(open=0.5)
+    return [synthetic._render(seed, [Moment((0.0, 0.0, 0.0), does)], SIZE)[0] for seed in range(6)]
+
+
+def test_shapes_types_and_ranges(faces: list[SyntheticFace]) -> None:
+    for face in faces:
+        assert face.image.shape == (96, 96, 3)
+        assert face.image.dtype == np.uint8
+        assert face.points.shape == (68, 2)
+        assert face.points.dtype == np.float32
+        assert face.labels.shape == face.hair.shape == (96, 96)
+        assert face.labels.dtype == np.uint8
+        assert face.labels.max() < len(PARSING_CLASSES) == 11
+        np.testing.assert_array_equal(face.hair, face.labels == ID["hair"])
+        assert all(abs(angle) <= bound for angle, bound in zip(face.pose, (40, 20, 25), strict=True))
+
+
+def test_the_face_fills_about_half_of_the_picture_and_lies_inside(faces: list[SyntheticFace]) -> None:
+    for face in faces:
+        assert face.points.min() > 1
+        assert face.points.max() < 94
+        assert 0.45 <= np.ptp(face.points, axis=0).max() / 96 <= 0.65
+
+
+def test_a_seed_decides_every_byte() -> None:
+    one, two, other = render_face(7, 64), render_face(7, 64), render_face(8, 64)
+    for name in ("image", "points", "labels", "hair"):
+        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+    assert one.image.tobytes() != other.image.tobytes()
+    assert one.points.tobytes() != other.points.tobytes()
+
+
+def test_drawing_leaves_global_randomness_alone() -> None:
+    np.random.seed(3)
+    state = np.random.get_state()[1].copy()
+    render_face(1, 48)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_size_changes_the_resolution_and_nothing_else() -> None:
+    small, large = render_face(5, 64), render_face(5, 192)
+    # Edge to edge: (x + 0.5) / size is the same place.
+    np.testing.assert_allclose((small.points + 0.5) / 64, (large.points + 0.5) / 192, atol=0.006)
+    assert small.pose == large.pose
+    shrunk = large.image.reshape(64, 3, 64, 3, 3).mean((1, 3))
+    assert np.abs(shrunk - small.image).mean() < 12
+    assert (large.labels[1::3, 1::3] == small.labels).mean() > 0.97
+
+
+EYES = [("right_eye", range(36, 42)), ("left_eye", range(42, 48))]
+
+
+@pytest.mark.parametrize(("name", "index"), EYES)
+def test_eye_landmarks_lie_on_the_eyes_border(frontal: list[SyntheticFace], name: str, index: range) -> None:
+    for face in frontal:
+        distance = to_border(face.points[list(index)], face.labels == ID[name])
+        assert distance.max() < 1.5
+        assert distance.mean() < 0.8
+
+
+def test_lip_landmarks_lie_on_the_lips_borders(frontal: list[SyntheticFace]) -> None:
+    for face in frontal:
+        upper, lower, inside = (face.labels == ID[name] for name in ("upper_lip", "lower_lip", "inner_mouth"))
+        outline = upper | lower | inside
+        assert to_border(face.points[48:60], outline).max() < 1.5
+        assert to_border(face.points[[61, 62, 63, 65, 66, 67]], inside).max() < 1.5
+        assert to_border(face.points[[60, 64]], inside).max() < 2.0  # tips thinner than a pixel
+        assert to_region(face.points[49:54], upper).max() < 1.5
+        assert to_region(face.points[55:60], lower).max() < 1.5
+
+
+def test_nose_landmarks_lie_on_the_noses_lower_border(frontal: list[SyntheticFace]) -> None:
+    for face in frontal:
+        nose = face.labels == ID["nose"]
+        assert to_border(face.points[31:36], nose).max() < 1.5
+        assert to_region(face.points[27:31], nose).max() < 1.5
+
+
+def test_brow_landmarks_lie_on_the_brows_upper_border(frontal: list[SyntheticFace]) -> None:
+    seen = 0
+    for face in frontal:
+        for name, index in (("right_brow", slice(17, 22)), ("left_brow", slice(22, 27))):
+            points = face.points[index]
+            # A fringe may hide a brow.
+            bare = ~face.hair[np.round(points[:, 1]).astype(int) - 2, np.round(points[:, 0]).astype(int)]
+            seen += bare.sum()
+            assert (to_border(points, face.labels == ID[name])[bare] < 1.5).all()
+    assert seen > 30
+
+
+def test_jaw_landmarks_lie_on_the_faces_outline_seen_from_the_front(frontal: list[SyntheticFace]) -> None:
+    for face in frontal:
+        head = (face.labels != ID["background"]) & ~face.hair
+        # Below the ears: there the outline is the jaw's.
+        assert to_border(face.points[3:14], head).max() < 1.5
+
+
+@pytest.mark.parametrize("yaw", [-35.0, 35.0])
+def test_a_turned_faces_far_jaw_lies_on_the_visible_outline(yaw: float) -> None:
+    for seed in range(4):
+        face = synthetic._render(seed, [Moment((yaw, 0.0, 0.0), Expression())], SIZE)[0]
+        far = face.points[10:15] if yaw > 0 else face.points[2:7]
+        skin = (face.labels != ID["background"]) & ~face.hair
+        assert to_border(far, skin).max() < 1.5
+
+
+def test_left_and_right_are_the_subjects(faces: list[SyntheticFace]) -> None:
+    for face in faces:
+        cosine, sine = np.cos(np.radians(face.pose[2])), np.sin(np.radians(face.pose[2]))
+        along = face.points @ np.array([cosine, sine])  # x with the roll taken out
+        assert along[42:48].mean() > along[36:42].mean()
+        assert along[22:27].mean() > along[17:22].mean()
+        y, x = np.mgrid[:96, :96]
+        across = x * cosine + y * sine
+        for right, left in (("right_eye", "left_eye"), ("right_brow", "left_brow")):
+            if (face.labels == ID[right]).any() and (face.labels == ID[left]).any():
+                assert across[face.labels == ID[left]].mean() > across[face.labels == ID[right]].mean()
+
+
+def test_every_part_is_there_near_its_landmarks(faces: list[SyntheticFace]) -> None:
+    parts = {"right_eye": slice(36, 42), "left_eye": slice(42, 48), "nose": slice(27, 36), "upper_lip": slice(48, 55),
+             "lower_lip": slice(54, 60), "right_brow": slice(17, 22), "left_brow": slice(22, 27)}  # fmt: skip
+    found = dict.fromkeys(parts, 0)
+    for face in faces:
+        for name, index in parts.items():
+            region = face.labels == ID[name]
+            if region.any():
+                found[name] += 1
+                y, x = np.nonzero(region)
+                centre = np.array([x.mean(), y.mean()])
+                assert np.linalg.norm(face.points[index].mean(0) - centre) < 6
+    # Hair and a turned nose may hide a brow or an eye of some; eyes and lips are nearly always seen.
+    assert min(found[name] for name in ("nose", "upper_lip", "lower_lip")) == len(faces)
+    assert min(found.values()) >= 0.85 * len(faces)
+
+
+def test_the_pupil_is_darker_than_the_white_of_the_eye(frontal: list[SyntheticFace]) -> None:
+    # What a network learns from: the picture shows the eye where the landmarks say.
+    for face in frontal:
+        grey = face.image.astype(float).mean(-1)
+        for index in (range(36, 42), range(42, 48)):
+            corners, middle = face.points[[index[0], index[3]]], face.points[list(index)].mean(0)
+            iris = grey[round(float(middle[1])), round(float(middle[0]))]
+            white = [grey[tuple(np.round(0.68 * c + 0.32 * middle).astype(int)[::-1])] for c in corners]
+            assert max(white) > iris + 15
+
+
+def test_pose_moves_the_nose_as_it_says() -> None:
+    def nose(pose: tuple[float, float, float]) -> NDArray[np.floating]:
+        points = synthetic._render(2, [Moment(pose, Expression())], 96)[0].points
+        eyes = points[36:48].mean(0)
+        return (points[30] - eyes) / np.linalg.norm(points[45] - points[36])
+
+    level = nose((0, 0, 0))
+    assert nose((25, 0, 0))[0] > level[0] + 0.1
+    assert nose((-25, 0, 0))[0] < level[0] - 0.1
+    assert nose((0, 15, 0))[1] < level[1] - 0.05  # chin up: the tip rises
+    assert nose((0, -15, 0))[1] > level[1] + 0.05
+    points = synthetic._render(2, [Moment((0.0, 0.0, 20.0), Expression())], 96)[0].points
+    line = points[45] - points[36]
+    assert np.degrees(np.arctan2(line[1], line[0])) == pytest.approx(20, abs=2)
+
+
+def test_landmarks_are_the_projection_of_a_rigid_head() -> None:
+    # All but the far jaw's points: their rays, with the perspective taken out, fit one affine map of the 3D shape.
+    head = Head(Identity(), Expression())
+    theta, v = head.locate(head.points)
+    solid = head.surface(theta, v)
+    view = View((12.0, 6.0, -9.0), 50.0, (10.0, 20.0))
+    turned = view.turn(solid)
+    flat = (view.landmarks(head) - view.centre) * (1 - turned[:, 2:] / 9.0) / 50.0
+    keep = np.r_[0:8, 17:68]
+    design = np.c_[solid[keep], np.ones(len(keep))]
+    fitted, *_ = np.linalg.lstsq(design, flat[keep], rcond=None)
+    np.testing.assert_allclose(design @ fitted, flat[keep], atol=1e-9)
+    rows = fitted[:3].T  # two rows of a rotation: orthonormal
+    np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-9)
+
+
+def test_expressions_do_what_they_say() -> None:
+    def points(**does: float) -> NDArray[np.floating]:
+        return Head(Identity(), Expression(**does)).points
+
+    rest = points()
+    assert np.ptp(points(open=1.0)[[62, 66], 1]) > np.ptp(rest[[62, 66], 1]) + 0.2
+    assert points(open=1.0)[8, 1] > rest[8, 1] + 0.2
+    shut, lids = points(blink=1.0), [(37, 41), (38, 40), (43, 47), (44, 46)]
+    for top, bottom in lids:
+        assert 0 < shut[bottom, 1] - shut[top, 1] < 0.3 * (rest[bottom, 1] - rest[top, 1])
+    smile = points(smile=1.0)
+    assert smile[54, 0] > rest[54, 0] + 0.05
+    assert smile[54, 1] < rest[54, 1] - 0.05
+    assert (points(brows=1.0)[17:27, 1] < rest[17:27, 1] - 0.05).all()
+    np.testing.assert_allclose(rest[[36, 39, 48]], rest[[45, 42, 54]] * (-1, 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", [3, 11])
+def test_sequences_are_smooth_and_of_one_person(seed: int) -> None:
+    frames = render_sequence(seed, 12, 64)
+    points = np.array([face.points for face in frames])
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=-1)
+    assert 0 < steps.max() < 0.035 * 64
+    assert steps.mean() > 0.01  # it does move
+    assert len({face.pose for face in frames}) == 12
+    assert points.min() > 0
+    assert points.max() < 63
+    # The corner above the shoulders shows the same background in all frames.
+    corner = np.array([face.image[:4, :4].mean((0, 1)) for face in frames])
+    assert np.ptp(corner, axis=0).max() < 8
+
+
+def test_motion_is_smooth_over_many_seconds() -> None:
+    worst = 0.0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        who, moments = Identity.sample(rng), sample_motion(rng, 150)
+        flat = [View(m.pose).landmarks(Head(who, m.does)) for m in moments]
+        worst = max(worst, float(np.linalg.norm(np.diff(flat, axis=0), axis=-1).max()))
+    # In face half widths: about 3 px a frame at 192 px.
+    assert worst < 0.07
+
+
+def test_longer_motion_begins_like_shorter_motion() -> None:
+    short, long = (sample_motion(np.random.default_rng(4), n) for n in (5, 50))
+    assert short == long[:5]
+
+
+def test_people_vary(faces: list[SyntheticFace]) -> None:
+    pixels = np.stack([face.image for face in faces]).astype(float)
+    assert pixels.std(0).mean() > 30
+    poses = np.array([face.pose for face in faces])
+    assert (poses.min(0) < -3).all()
+    assert (poses.max(0) > 3).all()
+    skin = np.array([face.image[face.labels == ID["skin"]].mean() for face in faces])
+    assert np.ptp(skin) > 70
+    hairy = np.array([face.hair.mean() for face in faces])
+    assert hairy.max() > 0.15
+    # Shape, with place, scale and roll taken out.
+    shape = []
+    for face in faces:
+        line = face.points[45] - face.points[36]
+        unit = complex(*line)
+        z = (face.points[:, 0] + 1j * face.points[:, 1] - complex(*face.points[36])) / unit
+        shape.append(z)
+    assert np.abs(np.std(shape, axis=0)).mean() > 0.04
+
+
+def test_some_are_bald() -> None:
+    bald = [seed for seed in range(60) if synthetic.sample_look(synthetic._random(seed, synthetic._LOOK)).hair is None]
+    assert 0 < len(bald) < 15
+    assert not render_face(bald[0], 64).hair.any()
+
+
+def test_the_background_is_that_of_the_face_without_the_face() -> None:
+    for seed in range(3):
+        face, empty = render_face(seed, 96), render_background(seed, 96)
+        assert empty.shape == (96, 96, 3)
+        assert empty.dtype == np.uint8
+        same = (face.image == empty).all(-1)
+        known = (face.labels > 0) & (face.labels != ID["hair"])
+        assert same[:, :2].mean() > 0.4  # the left edge, above the shoulder
+        assert same[known].mean() < 0.02
+
+
+def test_backgrounds_differ() -> None:
+    pictures = np.stack([render_background(seed, 32) for seed in range(12)]).astype(float)
+    assert pictures.std(0).mean() > 25
+
+
+def read_pts(path: Path) -> NDArray[np.floating]:
+    text = path.read_text()
+    assert text.startswith("version: 1\nn_points: 68\n{\n")
+    body = re.search(r"\{(.*)\}", text, re.DOTALL)
+    assert body
+    return np.array([[float(k) for k in line.split()] for line in body[1].strip().splitlines()])
+
+
+def test_a_data_set_reads_back(tmp_path: Path) -> None:
+    seen: list[int] = []
+    folder = write_dataset(tmp_path / "drawn", count=3, seed=9, size=64, progress=seen.append)
+    assert folder == tmp_path / "drawn"
+    assert seen == [1, 2, 3]
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"{i:05d}.{kind}" for i in range(3) for kind in ("png", "pts")] + ["SYNTHETIC.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn"]  # nothing temporary is left
+    note = (folder / "SYNTHETIC.txt").read_text()
+    assert "seed 9" in note
+    assert "size 64" in note
+    for i in range(3):
+        face = render_face(int(np.random.SeedSequence([9, i]).generate_state(1)[0]), 64)
+        np.testing.assert_array_equal(np.asarray(Image.open(folder / f"{i:05d}.png")), face.image)
+        # The file counts pixels from 1.
+        np.testing.assert_allclose(read_pts(folder / f"{i:05d}.pts") - 1, face.points, atol=6e-4)
+
+
+def test_data_sets_of_neighbouring_seeds_share_no_face(tmp_path: Path) -> None:
+    one, two = (write_dataset(tmp_path / str(seed), count=3, seed=seed, size=16) for seed in (0, 1))
+    assert not {p.read_bytes() for p in one.glob("*.png")} & {p.read_bytes() for p in two.glob("*.png")}
+
+
+def test_a_full_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(BadInputError, match=r"not empty.*new or empty folder"):
+        write_dataset(tmp_path, count=1, size=32)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    with pytest.raises(BadInputError, match="not a folder"):
+        write_dataset(tmp_path / "mine.txt", count=1, size=32)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert len(list(write_dataset(empty, count=1, size=32).iterdir())) == 3
+
+
+def test_an_interrupted_data_set_leaves_nothing(tmp_path: Path) -> None:
+    def stop(done: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tmp_path / "drawn", count=5, size=32, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_the_environments_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(EnvironmentProblemError, match="No space left"):
+        write_dataset(tmp_path / "drawn", count=1, size=32)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: render_face(-1),
+        lambda: render_face(0, 8),
+        lambda: render_face(0, 5000),
+        lambda: render_sequence(0, 0),
+        lambda: render_background(-3),
+        lambda: contact_sheet([]),
+        lambda: contact_sheet([1], columns=0),
+        lambda: write_dataset(Path("never-made"), count=0),
+        lambda: write_dataset(Path("never-made"), count=1, seed=-2),
+    ],
+)
+def test_arguments_out_of_range_are_refused(call: object) -> None:
+    with pytest.raises(BadInputError, match="expected"):
+        call()  # type: ignore[operator]
+    assert not Path("never-made").exists()
+
+
+def test_contact_sheet_holds_the_faces_in_reading_order() -> None:
+    sheet = contact_sheet([4, 5, 6], columns=2, size=32)
+    assert sheet.shape == (64, 64, 3)
+    np.testing.assert_array_equal(sheet[:32, 32:], render_face(5, 32).image)
+    np.testing.assert_array_equal(sheet[32:, :32], render_face(6, 32).image)
+    assert (sheet[32:, 32:] == 255).all()
+    marked = contact_sheet([4], columns=1, size=64, overlay=True)
+    face = render_face(4, 64)
+    x, y = np.round(face.points[30]).astype(int)
+    assert marked[y, x, 1] > 240  # a green dot on the nose
+
+
+def test_the_command_writes_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sheet.png"
+    assert main([str(out), "--count", "2", "--columns", "2", "--size", "32"]) == 0
+    assert Image.open(out).size == (64, 32)
+    assert main([str(out), "--size", "3"]) == 2
+    assert "16 to 1024" in capsys.readouterr().err
+
+
+# The parts.
+
+
+def test_curve_passes_through_its_points_and_is_linear_where_they_are() -> None:
+    points = np.array([(0.0, 0.0), (1.0, 2.0), (3.0, 1.0), (4.0, 4.0)])
+    np.testing.assert_allclose(curve(points, 5)[::5], points)
+    np.testing.assert_allclose(curve(points, 5, closed=True)[::5], points)
+    line = curve([(0, 0), (1, 1), (2, 2)], 4)
+    np.testing.assert_allclose(line, np.linspace(0, 2, 9)[:, None] * (1, 1), atol=1e-12)
+
+
+def flat_sheet(x0: float, x1: float, depth: float, colour: tuple[int, int, int, int]) -> Sheet:
+    """A rectangle from x0 to x1, over rows 1 to 4 of the picture's edges."""
+    x, y = np.meshgrid([x0, x1], [0.5, 4.5])
+    return Sheet(
+        np.stack([x, y], -1),
+        np.full((2, 2), depth),
+        np.ones((2, 2, 3)),
+        np.zeros((2, 2)),
+        np.array([[colour]], np.uint8),
+    )
+
+
+def test_the_nearest_sheet_wins_and_edges_fall_where_they_should() -> None:
+    canvas, labels = np.zeros((12, 16), np.uint32), np.zeros((12, 16), np.uint8)
+    far, near = flat_sheet(0.5, 5.5, 0.0, (10, 20, 30, 1)), flat_sheet(2.5, 3.5, 1.0, (90, 80, 70, 2))
+    glass, gone = flat_sheet(3.5, 4.5, 2.0, (5, 6, 7, UNLABELLED)), flat_sheet(0.5, 1.5, 3.0, (1, 1, 1, CLEAR))
+    for order in ([far, near, glass, gone], [gone, glass, near, far]):
+        canvas[:], labels[:] = 0, 0
+        draw(order, canvas, labels)
+        # Edges at 0.5, 2.5, ... are those of whole pixels: pixel 1 spans 0.5 to 1.5.
+        small = halve(labels)
+        np.testing.assert_array_equal(small[2], [0, 1, 1, 2, 1, 1, 0, 0])
+        np.testing.assert_array_equal(small[:, 1], [0, 1, 1, 1, 1, 0])
+        rgb = canvas.view(np.uint8).reshape(12, 16, 4)[::2, ::2, :3]
+        np.testing.assert_array_equal(
+            rgb[2, [0, 1, 3, 4, 5]], [(0, 0, 0), (10, 20, 30), (90, 80, 70), (5, 6, 7), (10, 20, 30)]
+        )
+
+
+def test_a_sheet_seen_from_behind_is_not_drawn_unless_it_has_two_sides() -> None:
+    x, y = np.meshgrid([5.5, 0.5], [0.5, 4.5])  # columns run to the left
+    for two_sided, expected in ((0, 1), (99, 0)):
+        labels = np.zeros((12, 16), np.uint8)
+        texture = np.array([[(9, 9, 9, 1)]], np.uint8)
+        back = Sheet(np.stack([x, y], -1), np.zeros((2, 2)), np.ones((2, 2, 3)), np.zeros((2, 2)), texture, two_sided)
+        draw([back], np.zeros((12, 16), np.uint32), labels)
+        assert labels.max() == expected
+
+
+def test_halve_takes_the_majority_of_four() -> None:
+    for block, wanted in (((1, 1, 1, 2), {1}), ((2, 1, 1, 1), {1}), ((1, 2, 1, 1), {1}), ((1, 1, 2, 2), {1, 2}),
+                          ((3, 2, 2, 1), {2}), ((3, 1, 2, 3), {3}), ((0, 1, 2, 2), {2}), ((0, 1, 2, 1), {1})):  # fmt: skip
+        assert int(halve(np.array(block, np.uint8).reshape(2, 2))[0, 0]) in wanted
+
+
+def test_head_surface_and_its_inverse_agree() -> None:
+    head = Head(Identity(jaw=1.0, length=-1.0), Expression(open=0.3))
+    theta, v = head.locate(head.points)
+    np.testing.assert_allclose(head.surface(theta, v)[:, :2], head.points, atol=2e-3)
+    assert np.abs(theta[:8]).min() > 89  # the jaw's points are on the outline
+    tip = head.surface(theta, v)[:, 2].argmax()
+    assert tip in (29, 30)  # the nose is what stands out most
