@@ -36,8 +36,9 @@ Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all); a step is a round of all variants, or a memory measurement."""
 
 SETTLE_MS = 1.0
-"""Pause before each run. Runtimes let their threads spin for a moment after a run, waiting for the next one; without a
-pause the next variant shares the cores with them. Longer pauses cool the caches: 5 ms cost 8 % here, 1 ms 2 %."""
+"""Pause before each run: with several threads, runtimes let theirs spin for a moment after a run, and the next variant
+would share the cores with them. It is short because a pause costs too: cropping took 2 % longer after 1 ms of sleep,
+8 % after 5 ms."""
 
 BUSY = 0.1
 """Share of the CPU in others' hands from which the figures come with a warning."""

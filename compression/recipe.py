@@ -48,6 +48,14 @@ class DataSpec(Config, frozen=True, kw_only=True):
     limit: int = 0
     backgrounds: int = 128
 
+    def __post_init__(self) -> None:
+        for key in ("train", "test"):
+            # A reader takes no folders for all of them, which would test on what was trained on.
+            if not getattr(self, key):
+                raise ConfigError(f"data.{key} is empty", expected="one folder below --data or more")
+        if not 0 < self.val_share < 1:
+            raise ConfigError(f"data.val_share: {self.val_share:g}", expected="a share between 0 and 1")
+
 
 class TrainSpec(Config, frozen=True, kw_only=True):
     """How a network is trained.

@@ -22,7 +22,7 @@ def track(title: str, total: int, *, show: bool = True) -> Iterator[Callable[[in
     Yields:
         A function that takes the number of steps done so far.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     out = console(error=True)
     with Progress(*columns, console=out, transient=True, disable=not (show and out.is_terminal)) as bar:
         task = bar.add_task(title, total=total)

@@ -50,6 +50,7 @@ def read_split(
     reader = DATASETS[spec.format]
     both = reader(root, folders=spec.train, scheme=scheme, skip_bad=skip_bad, on_skip=on_skip)
     test = reader(root, folders=spec.test, scheme=scheme, skip_bad=skip_bad, on_skip=on_skip)
+    _refuse_overlap(both, test)
     train, validation = split_by_photo(both, spec.val_share)
     if spec.limit:
         train, validation = thin(train, spec.limit), thin(validation, max(8, round(spec.limit * spec.val_share)))
@@ -60,6 +61,17 @@ def read_split(
             next="Give more faces or another data.val_share",
         )
     return Split(scheme, train, validation, test, reader.licence)
+
+
+def _refuse_overlap(train: Sequence[Face], test: Sequence[Face]) -> None:
+    """A face that is trained on may not be tested on."""
+    shared = sorted({face.name for face in train} & {face.name for face in test})
+    if shared:
+        raise BadInputError(
+            f"{len(shared)} faces are in both data.train and data.test, for example {shared[0]}",
+            expected="folders that share no face",
+            next="Change data.train or data.test in the recipe",
+        )
 
 
 def split_by_photo(faces: Sequence[Face], share: float) -> tuple[list[Face], list[Face]]:
