@@ -42,9 +42,10 @@ def compress(
     force: Annotated[bool, typer.Option("--force", help="Replace the --json file if it exists.")] = False,
 ) -> None:
     """Distil, export, quantize, verify and measure a model: from faces to a bundle and a report."""
-    from pocketface.compression.pipeline.report import summary_table
+    from pocketface.benchmarks.reports.terminal import print_summary
+    from pocketface.compression.pipeline.report import report_data
+    from pocketface.compression.pipeline.result import result_json
     from pocketface.compression.pipeline.run import compress as run
-    from pocketface.compression.pipeline.run import result_json
 
     context = _context(recipe, data, out, set, skip_bad, threads, quiet)
     result = run(context)
@@ -53,7 +54,7 @@ def compress(
 
         write_json(msgspec.json.decode(result_json(result)), json, force=force)
     if json != "-":
-        console().print(summary_table(context, result))
+        print_summary(report_data(context, result))
         console().print(f"bundle {result.bundle}\nreport {context.run / 'report.html'}")
 
 

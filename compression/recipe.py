@@ -94,12 +94,14 @@ class NetworkSpec(Config, frozen=True, kw_only=True):
 
     Attributes:
         target: ``"hard"`` for the annotated landmarks, ``"soft"`` for those that the shape model smoothed.
+        augment: instead of the recipe's. A small network on a short budget fits mild views better than wild ones.
     """
 
     model: ModelSpec
     loss: LossSpec
     train: TrainSpec
     target: str = "hard"
+    augment: AugmentSpec | None = None
 
     def __post_init__(self) -> None:
         if self.target not in ("hard", "soft"):
@@ -160,7 +162,7 @@ class Row(Config, frozen=True, kw_only=True):
 
 
 class AblationSpec(Config, frozen=True, kw_only=True):
-    """Students that differ in their loss alone, at one shared budget."""
+    """Students that differ in their loss alone, at one shared budget, with the augmentation of the recipe's student."""
 
     model: ModelSpec
     train: TrainSpec

@@ -64,7 +64,8 @@ def _train(context: Context, row: Row, seed: int) -> Trained:
     if spec is None:
         raise ConfigError("no ablation")
     name = "row-" + "".join(c if c.isalnum() else "_" for c in row.name.lower())
-    return train_stage(context, name, NetworkSpec(model=spec.model, loss=row.loss, train=spec.train), seed=seed)
+    network = NetworkSpec(model=spec.model, loss=row.loss, train=spec.train, augment=context.recipe.student.augment)
+    return train_stage(context, name, network, seed=seed)
 
 
 def _measured(context: Context, row: Row, seed: int, trained: Trained) -> Trial:

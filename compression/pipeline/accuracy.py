@@ -35,6 +35,11 @@ class NetworkAccuracy(msgspec.Struct, frozen=True):
     names: list[str]
     errors: list[float]
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """NME and the like, as a manifest keeps them."""
+        return {name: getattr(self.accuracy, name) for name in ("nme", "median", "fr", "landmark_fr", "auc")}
+
 
 class ScoreQuality(msgspec.Struct, frozen=True):
     """The face score on test faces and on as many crops of the same photos that hold no well-placed face.

@@ -24,7 +24,7 @@ from pocketface.converters.formats.base import Exported
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.manifest import Latency, Tolerances
 from pocketface.sdk.predictor import Predictor
-from pocketface.sdk.progress import track
+from pocketface.sdk.progress import say, track
 
 LATENCY_VERSION = 1
 VARIANT_ACCURACY_VERSION = 1
@@ -76,26 +76,30 @@ def tolerances(gates: GateSpec, precision: str) -> Tolerances:
     )
 
 
-def latency_stage(context: Context, bundle: Bundle, keys: list[str]) -> dict[str, tuple[Latency, ...]]:
-    """Variant -> one figure per thread count, all variants interleaved in one process."""
+class LatencyTable(msgspec.Struct, frozen=True):
+    """Variant -> one figure per thread count; and why not to trust them, if there is a reason."""
+
+    rows: dict[str, tuple[Latency, ...]]
+    warning: str
+
+
+def latency_stage(context: Context, bundle: Bundle, ids: list[str], files: list[str]) -> LatencyTable:
+    """The variants' latency, all interleaved in one process."""
     spec = context.recipe.bench
 
     def build(folder: Path) -> None:
-        with track("latency", 1, show=context.progress) as step:
-            result = measure_latency(bundle, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
-            step(1)
-        rows: dict[str, list[Latency]] = {}
-        for name, latency in result:
-            rows.setdefault(name, []).append(latency)
-        (folder / "latency.json").write_bytes(msgspec.json.encode(rows))
+        say(f"latency of {len(ids)} variants, {spec.runs} runs each", show=context.progress)
+        result = measure_latency(bundle, ids, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
+        table = LatencyTable({name: result.of(name) for name in ids}, result.warning)
+        (folder / "latency.json").write_bytes(msgspec.json.encode(table))
 
-    inputs = {"files": keys, "bench": spec, "cpu": this_machine().cpu}
+    inputs = {"files": files, "ids": ids, "bench": spec, "cpu": this_machine().cpu}
     done = context.store.stage("bench", LATENCY_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "latency.json").read_bytes(), type=dict[str, tuple[Latency, ...]])
+    return msgspec.json.decode((done.path / "latency.json").read_bytes(), type=LatencyTable)
 
 
 def variant_accuracy_stage(
-    context: Context, bundle: Bundle, ids: list[str], keys: list[str]
+    context: Context, bundle: Bundle, ids: list[str], files: list[str]
 ) -> dict[str, NetworkAccuracy]:
     """Every variant on the test faces, through the runtime that ships."""
     faces = context.split.test
@@ -109,6 +113,6 @@ def variant_accuracy_stage(
                 step(number)
         (folder / "accuracy.json").write_bytes(msgspec.json.encode(found))
 
-    inputs = {"files": keys, "faces": dataset_hash(faces), "ids": ids}
+    inputs = {"files": files, "faces": dataset_hash(faces), "ids": ids}
     done = context.store.stage("test-variants", VARIANT_ACCURACY_VERSION, inputs, build)
     return msgspec.json.decode((done.path / "accuracy.json").read_bytes(), type=dict[str, NetworkAccuracy])

@@ -1,13 +1,10 @@
-"""A run's results as the report shows them (report.json, report.html), as figures for pages (results.json), and as a
-short table."""
+"""A run's results as the report shows them (report.json, report.html), and as figures for pages (results.json)."""
 
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.table import Table
 
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.machine import this_machine
@@ -30,6 +27,7 @@ from pocketface.compression.pipeline.accuracy import NetworkAccuracy
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.inputs import as_tensor, reference_pixels
 from pocketface.compression.pipeline.provenance import provenance, tool_versions
+from pocketface.compression.pipeline.result import RunResult, result_json
 from pocketface.compression.pipeline.train import Trained
 from pocketface.compression.recipe import dump_recipe
 from pocketface.compression.training.tensors import predict
@@ -37,22 +35,17 @@ from pocketface.converters.bundle import Candidate, describe
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.geometry import Crop
 from pocketface.sdk.images import read_image
-from pocketface.sdk.terminal import size_text
-
-if TYPE_CHECKING:
-    from pocketface.compression.pipeline.run import RunResult
 
 SHOWN = 8  # faces in each of the groups "worst" and "best"
 
 
-def write_run_report(context: Context, result: RunResult) -> None:
-    """Write report.html, report.json and results.json into the run's folder."""
-    from pocketface.compression.pipeline.run import result_json
-
+def write_run_report(context: Context, result: RunResult) -> ReportData:
+    """Write report.html, report.json and results.json into the run's folder; what they show is returned."""
     data = report_data(context, result)
     save(data, context.run / "report.json", force=True)
     write_report(data, context.run / "report.html", force=True)
     write_atomic(context.run / "results.json", result_json(result), force=True)
+    return data
 
 
 def report_data(context: Context, result: RunResult) -> ReportData:
@@ -87,31 +80,9 @@ def report_data(context: Context, result: RunResult) -> ReportData:
             **{f"{t.name}, training": f"{t.done.seconds / 60:.1f} min" for t in result.networks},
         },
         tools=tool_versions(),
+        notes=tuple(result.notes),
         machine={"CPU": machine.cpu, "features": " ".join(machine.features), "cores": str(machine.cores)},
     )
-
-
-def summary_table(context: Context, result: RunResult) -> Table:
-    """The short table at the end of a run."""
-    table = Table(title=f"{context.recipe.name}: {len(context.split.test)} test faces", title_justify="left")
-    for column in ("variant", "size", "NME %", "change", "p50 ms", "ratio", "status"):
-        table.add_column(column, justify="left" if column in ("variant", "status") else "right")
-    torch = result.accuracy["student"].accuracy.nme
-    for trained in result.networks:
-        table.add_row(f"torch {trained.name}", "", f"{result.accuracy[trained.name].accuracy.nme:.3f}", "", "", "", "")
-    for candidate in result.candidates:
-        found = result.variants.get(candidate.id)
-        times = [f"{x.p50_ms:.2f} ({x.threads}t)" for x in candidate.latency]
-        table.add_row(
-            candidate.id,
-            size_text(candidate.exported.total_bytes),
-            f"{found.accuracy.nme:.3f}" if found else "",
-            f"{found.accuracy.nme - torch:+.3f}" if found else "",
-            " ".join(times),
-            f"{candidate.latency[0].ratio:.2f}" if candidate.latency else "",
-            candidate.status,
-        )
-    return table
 
 
 def _network(context: Context, trained: Trained, accuracy: NetworkAccuracy) -> Network:

@@ -6,10 +6,9 @@ data -> teachers -> student -> export -> quantize -> parity -> accuracy, latency
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from pocketface.benchmarks.reports.data import Gate
@@ -22,7 +21,9 @@ from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.export import check_formats, export_stages
 from pocketface.compression.pipeline.inputs import golden_images
 from pocketface.compression.pipeline.provenance import model_card, provenance
-from pocketface.compression.pipeline.train import Trained, train_stage
+from pocketface.compression.pipeline.report import write_run_report
+from pocketface.compression.pipeline.result import RunResult
+from pocketface.compression.pipeline.train import train_stage
 from pocketface.compression.recipe import dump_recipe
 from pocketface.converters import reference
 from pocketface.converters.bundle import Candidate, write_bundle
@@ -34,29 +35,6 @@ from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
 log = logging.getLogger("pocketface")
 
 Cases = list[dict[str, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Everything a report needs.
-
-    Attributes:
-        networks: teachers, then the student.
-        accuracy: network's name -> test accuracy.
-        candidates: every variant, shipped or not, with what was measured on it.
-        variants: variant id -> test accuracy.
-        gates: every bound of the recipe and how it was kept.
-        bundle: where it is, or None if a gate kept it from being written.
-    """
-
-    networks: list[Trained]
-    accuracy: dict[str, NetworkAccuracy]
-    score: ScoreQuality
-    candidates: list[Candidate]
-    variants: dict[str, NetworkAccuracy]
-    gates: list[Gate]
-    stage: Stage
-    bundle: Path | None
 
 
 def compress(context: Context) -> RunResult:
@@ -83,13 +61,10 @@ def compress(context: Context) -> RunResult:
     # Every choice is made: from here on the test faces are read.
     accuracy = {trained.name: accuracy_stage(context, trained) for trained in networks}
     score = score_stage(context, student)
-    found, variants = _measured(context, found, stage, cases, student)
+    found, variants, notes = _measured(context, found, stage, cases)
     checked = gates.check(recipe.gates, found, accuracy["student"].accuracy.nme)
     bundle = _ship(context, found, checked, stage, cases, accuracy["student"], score)
-    result = RunResult(networks, accuracy, score, found, variants, checked, stage, bundle)
-
-    from pocketface.compression.pipeline.report import write_run_report
-
+    result = RunResult(networks, accuracy, score, found, variants, checked, stage, notes, bundle)
     write_run_report(context, result)
     failed = [gate for gate in checked if gate.passed is False]
     if failed:
@@ -124,14 +99,13 @@ def _default(context: Context) -> str:
 
 
 def _measured(
-    context: Context, found: list[Candidate], stage: Stage, cases: Cases, student: Trained
-) -> tuple[list[Candidate], dict[str, NetworkAccuracy]]:
-    """Candidates with latency and test accuracy, measured on a bundle that holds those which passed."""
+    context: Context, found: list[Candidate], stage: Stage, cases: Cases
+) -> tuple[list[Candidate], dict[str, NetworkAccuracy], list[str]]:
+    """Candidates with latency and test accuracy, measured on a bundle that holds those which passed; and warnings."""
     passed = [candidate.id for candidate in found if candidate.status == "passed"]
     if _default(context) not in passed:
-        return found, {}
-    keys = [student.done.key, *passed]
-    draft = context.run / "stages" / ".measured"
+        return found, {}, ["nothing was measured: the default variant did not pass"]
+    draft = context.store.root / ".measured"
     write_bundle(
         draft,
         name=context.recipe.name,
@@ -145,29 +119,25 @@ def _measured(
         allow_unverified=_allowed(context, found),
         force=True,
     )
+    # The names of the stages' folders end in their keys.
+    files = sorted({item.exported.path.parent.name for item in found})
     with open_bundle(draft) as bundle:
-        variants = measure.variant_accuracy_stage(context, bundle, passed, keys)
-        latency = measure.latency_stage(context, bundle, keys)
+        variants = measure.variant_accuracy_stage(context, bundle, passed, files)
+        latency = measure.latency_stage(context, bundle, passed, files)
     measured = [
-        Candidate(
-            item.exported,
-            item.parity,
-            item.tolerances,
-            metrics=_metrics(variants[item.id]) if item.id in variants else {},
-            latency=latency.get(item.id, ()),
+        replace(
+            item,
+            metrics=variants[item.id].figures if item.id in variants else {},
+            latency=latency.rows.get(item.id, ()),
         )
         for item in found
     ]
-    return measured, variants
+    return measured, variants, [latency.warning] if latency.warning else []
 
 
 def _allowed(context: Context, found: list[Candidate]) -> list[str]:
     """Of the variants that the recipe lets ship unverified, those there are."""
     return [item.id for item in found if item.id in context.recipe.gates.allow_unverified]
-
-
-def _metrics(result: NetworkAccuracy) -> dict[str, float]:
-    return {name: getattr(result.accuracy, name) for name in ("nme", "median", "fr", "landmark_fr", "auc")}
 
 
 def _ship(
@@ -196,27 +166,6 @@ def _ship(
         provenance=provenance(context),
         weights_licence=context.recipe.weights_licence,
         allow_unverified=_allowed(context, kept),
-        metrics={**_metrics(accuracy), "score_auroc": score.auroc, "score_ece": score.ece},
+        metrics={**accuracy.figures, "score_auroc": score.auroc, "score_ece": score.ece},
         force=True,
     )
-
-
-def result_json(result: RunResult) -> bytes:
-    """Small figures of a run, for pages that are generated from them."""
-    rows = {
-        "networks": {
-            trained.name: {
-                "model": msgspec.to_builtins(trained.spec.model),
-                "loss": msgspec.to_builtins(trained.spec.loss),
-                "epochs": trained.spec.train.epochs,
-                "seconds": trained.done.seconds,
-                "key": trained.done.key,
-                "accuracy": msgspec.to_builtins(result.accuracy[trained.name].accuracy),
-            }
-            for trained in result.networks
-        },
-        "variants": {name: msgspec.to_builtins(found.accuracy) for name, found in result.variants.items()},
-        "score": msgspec.to_builtins(result.score),
-        "gates": msgspec.to_builtins(result.gates),
-    }
-    return msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n"

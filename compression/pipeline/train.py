@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -77,6 +78,7 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
         seed: instead of the recipe's, for repetitions.
     """
     recipe, seed = context.recipe, context.recipe.seed if seed is None else seed
+    augment = spec.augment or recipe.augment
     needs = sorted(build_loss(spec.loss).needs)
     teachers = {need: _teacher(context, need) for need in needs}
     shape = shape_stage(context) if spec.target == "soft" else None
@@ -84,8 +86,8 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
     # Views of a pool are the same for every seed, so that teachers look at them once.
     view_seed = recipe.seed if spec.train.views else seed
     inputs = {
-        "network": spec,
-        "augment": recipe.augment,
+        "network": msgspec.structs.replace(spec, augment=None),
+        "augment": augment,
         "faces": context.training_hash,
         "backgrounds": recipe.data.backgrounds,
         "flip": context.split.scheme.flip,
@@ -99,7 +101,7 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
 
     def build(folder: Path) -> None:
         cache, scheme, size = context.train_cache, context.split.scheme, spec.model.input_size
-        renderer = ViewRenderer(cache, recipe.augment, seed=view_seed, flip=scheme.flip)
+        renderer = ViewRenderer(cache, augment, seed=view_seed, flip=scheme.flip)
         backgrounds = context.backgrounds
         data = FaceViews(
             renderer,
@@ -109,7 +111,7 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
             seed=seed,
             targets=soft_landmarks(context, shape) if shape else None,
             teachers=_ask(teachers, pools, renderer),
-            backgrounds=ViewRenderer(backgrounds, recipe.augment, seed=seed, flip=scheme.flip) if backgrounds else None,
+            backgrounds=ViewRenderer(backgrounds, augment, seed=seed, flip=scheme.flip) if backgrounds else None,
         )
         fit(
             spec,
@@ -127,11 +129,12 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
 def pool_stage(context: Context, teacher: Trained, student: NetworkSpec) -> Done:
     """Let a teacher look once at every view of the student's pool."""
     recipe, views = context.recipe, student.train.views
-    inputs = {"teacher": teacher.done.key, "views": views, "seed": recipe.seed, "augment": recipe.augment}
+    augment = student.augment or recipe.augment
+    inputs = {"teacher": teacher.done.key, "views": views, "seed": recipe.seed, "augment": augment}
 
     def build(folder: Path) -> None:
         scheme = context.split.scheme
-        renderer = ViewRenderer(context.train_cache, recipe.augment, seed=recipe.seed, flip=scheme.flip)
+        renderer = ViewRenderer(context.train_cache, augment, seed=recipe.seed, flip=scheme.flip)
         live = LiveTeachers({teacher.name: teacher.load(scheme.points)}, renderer)
         total = len(context.train_cache) * views
         with track(f"teacher {teacher.name} looks at {total} views", total, show=context.progress) as step:
