@@ -74,13 +74,14 @@ def ablate(
     """Train the recipe's ablation: the same student with each loss and seed. Resumes; shares the run's teachers."""
     import msgspec
 
+    from pocketface.benchmarks.reports.markdown import table
     from pocketface.compression.pipeline.ablation import run_ablation
-    from pocketface.compression.pipeline.page import ablation_table
+    from pocketface.compression.pipeline.page import ablation_rows
 
     context = _context(recipe, data, out, set, skip_bad, threads, quiet)
     trials = run_ablation(context, row or ())
     write_atomic(out / "ablation.json", msgspec.json.format(msgspec.json.encode(trials), indent=1), force=True)
-    console().print(ablation_table(trials))
+    print(table(ablation_rows(trials), digits={"minutes": 0}))
 
 
 ablate.epilog = "Example: pocketface ablate compression/recipes/face68-kd.yaml --data 300w --out runs/face68"  # type: ignore[attr-defined]

@@ -71,7 +71,7 @@ class LandmarkNet(nn.Module):
             raise ConfigError(f"n_points: {n_points}", expected="1 or more landmarks")
         self.features = features
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
-        self.points = nn.Linear(feature_dim, 2 * n_points)
+        self.points: nn.Linear | nn.Sequential = nn.Linear(feature_dim, 2 * n_points)
         self.score = nn.Linear(feature_dim, 1)
         self.feature_dim, self.n_points, self.input_size = feature_dim, n_points, input_size
         self.mean, self.std, self.package = mean, std, package
@@ -83,8 +83,35 @@ class LandmarkNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See the class: ``(B, 3, S, S)`` -> points ``(B, n, 2)``, score logits ``(B,)``."""
-        pooled = self.dropout(self.features(x).mean((2, 3)))
-        return self.points(pooled).reshape(-1, self.n_points, 2), self.score(pooled).squeeze(1)
+        return self.read(self.features(x))
+
+    def read(self, maps: Tensor, *, detach_score: bool = False) -> tuple[Tensor, Tensor]:
+        """The heads alone: ``(B, feature_dim, s, s)`` -> points ``(B, n, 2)``, score logits ``(B,)``.
+
+        Args:
+            detach_score: keep the score's gradient from the features.
+        """
+        pooled = self.dropout(maps.mean((2, 3)))
+        points = self.points(pooled) if isinstance(self.points, nn.Linear) else self.points(maps)
+        score = self.score(pooled.detach() if detach_score else pooled)
+        return points.reshape(-1, self.n_points, 2), score.squeeze(1)
+
+    @torch.no_grad()
+    def use_spatial_head(self, channels: int = 64) -> None:
+        """Read the points off the whole feature map instead of its mean: where a feature is tells where a landmark is.
+
+        A 1 x 1 convolution to ``channels``, then a convolution as large as the map: a fully connected layer in any memory
+        layout.
+        """
+        was_training = self.features.training
+        side = self.features.eval()(torch.zeros(1, 3, self.input_size, self.input_size)).shape[-1]
+        self.features.train(was_training)
+        last = nn.Conv2d(channels, 2 * self.n_points, side)
+        self.points = nn.Sequential(
+            nn.Conv2d(self.feature_dim, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU6(), last
+        )
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def set_mean_shape(self, mean: Tensor) -> None:
@@ -100,7 +127,8 @@ class LandmarkNet(nn.Module):
             raise ConfigError(f"mean shape: {tuple(mean.shape)}", expected=f"({self.n_points}, 2)")
         if not bool(torch.isfinite(mean).all()):
             raise ConfigError("mean shape: a value is not finite", next="Check the training annotations")
-        self.points.bias.copy_(mean.reshape(-1))
+        last = self.points if isinstance(self.points, nn.Linear) else self.points[-1]
+        last.bias.copy_(mean.reshape(-1))
 
 
 def init_backbone(features: nn.Module) -> None:

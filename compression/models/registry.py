@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -36,6 +36,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         init: ``"scratch"``, ``"package"`` (the ImageNet weights that a Python package ships) or the path of a
             checkpoint file.
         dropout: on the pooled features, in [0, 1).
+        head: read the points off the pooled features, as the papers' networks do, or off the whole feature map.
 
     Raises:
         ConfigError: a value is out of range. The name is checked on use, so that listing a recipe imports nothing.
@@ -46,6 +47,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     input_size: int = 128
     init: str = "scratch"
     dropout: float = 0.0
+    head: Literal["pooled", "spatial"] = "pooled"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.width) and self.width > 0):
@@ -79,6 +81,8 @@ def build_model(spec: ModelSpec, *, n_points: int = 68) -> LandmarkNet:
     net: LandmarkNet = MODELS[spec.name](
         n_points=n_points, width=spec.width, input_size=spec.input_size, dropout=spec.dropout
     )
+    if spec.head == "spatial":
+        net.use_spatial_head()
     if spec.init != "scratch":
         from pocketface.compression.models.weights import load_backbone
 

@@ -6,7 +6,6 @@ it was.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 import msgspec
@@ -52,11 +51,6 @@ def run_ablation(context: Context, only: Sequence[str] = ()) -> list[Trial]:
     todo.sort(key=lambda item: item[1])
     trained = [(row, seed, _train(context, row, seed)) for row, seed in todo]
     return [_measured(context, row, seed, done) for row, seed, done in trained]
-
-
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, lowest, highest)."""
-    return statistics.fmean(values), min(values), max(values)
 
 
 def _train(context: Context, row: Row, seed: int) -> Trained:

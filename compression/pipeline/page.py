@@ -3,21 +3,21 @@ again."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import msgspec
-from rich.table import Table
 
 from pocketface.benchmarks.machine import this_machine
-from pocketface.compression.pipeline.ablation import Trial, spread
+from pocketface.benchmarks.reports.markdown import header, mean_and_range, table, tied
+from pocketface.compression.pipeline.ablation import Trial
 from pocketface.compression.pipeline.provenance import git_commit
 from pocketface.compression.recipe import Recipe, load_recipe, recipe_sha256
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.files import write_atomic
-from pocketface.sdk.manifest import Manifest, Variant, decode
+from pocketface.sdk.manifest import Manifest, decode
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -93,207 +93,177 @@ def update_readme(results: Results, readme: Path) -> None:
         raise BadInputError(f"{readme}: no place for the table", expected=f"the lines {BEGIN} and {END}")
     student = results.run["networks"]["student"]
     said = (
-        f"{student['model']['name']} at {student['model']['input_size']} px on "
-        f"{student['accuracy']['faces']} test faces of {results.recipe.data.name}, written by `pocketface results`:"
+        f"{student['model']['name']} at {student['model']['input_size']} px, on "
+        f"{student['accuracy']['faces']} test faces of {results.recipe.data.name}; written by `pocketface results`:"
     )
-    block = f"{begin}\n{said}\n\n{_variants(results)}\n{end}"
+    block = f"{begin}\n{said}\n\n{_variants(results)}{end}"
     write_atomic(readme, (before + block + after).encode(), force=True)
 
 
 def render(results: Results, page: Path) -> str:
-    """The page as Markdown."""
-    recipe, manifest = results.recipe, results.manifest
+    """The page as Markdown; what people have to say about the figures stands beside it, in ``NAME.notes.md``."""
     parts = [
-        f"# {recipe.name}: results",
         _head(results, page),
-        "## The bundle's student, its teachers and its variants",
+        "## The student in the bundle and its teachers\n",
         _networks(results),
+        "## Its variants\n",
         _variants(results),
         _score(results),
     ]
     if results.trials:
-        parts += [
-            "## Ablation: one student, one budget, the loss alone changes",
-            _ablation(results),
-            verdict(results.trials),
-        ]
-    parts += ["## Recipe", f"`{recipe.name}`, SHA-256 `{recipe_sha256(recipe)}`; weights: {manifest.weights_licence}."]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others figures."""
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [list(head), rule, *rows])
-
-
-def ablation_table(trials: Sequence[Trial]) -> Table:
-    """The ablation in the terminal."""
-    shown = Table(title="ablation")
-    for column in ("loss", "seeds", "validation NME %", "test NME %", "lowest", "highest", "FR@0.1 %", "AUC@0.1"):
-        shown.add_column(column)
-    for row in _rows(trials):
-        shown.add_row(*row)
-    return shown
+        parts += ["## Ablation: one student, one budget, the loss alone changes\n", _ablation(results)]
+        parts += [f"Budget: {_budget(results)}\n", verdict(results.trials)]
+    recipe = results.recipe
+    weights = results.manifest.weights_licence
+    parts += ["## Recipe\n", f"`{recipe.name}`, SHA-256 `{recipe_sha256(recipe)}`. Weights: {weights}.\n"]
+    notes = page.with_suffix(".notes.md")
+    if notes.exists():
+        parts += ["## What surprised us\n", notes.read_text("utf-8")]
+    return "\n".join(part for part in parts if part)
 
 
 def verdict(trials: Sequence[Trial]) -> str:
-    """Whether KD beats L2, in words that follow from the figures alone."""
-    by_row = _by_row(trials)
-    if "L2" not in by_row:
-        return ""
-    base = [trial.test.nme for trial in by_row["L2"]]
+    """Whether KD beats L2 and L1, in words that follow from the figures alone.
+
+    A gap inside the range of the seeds is a tie.
+    """
+    rows = {name: [trial.test.nme for trial in found] for name, found in by_row(trials).items()}
     lines = []
-    for name in (name for name in by_row if name.startswith("KD")):
-        found = [trial.test.nme for trial in by_row[name]]
-        gap = statistics.fmean(base) - statistics.fmean(found)
-        apart = max(found) < min(base) or max(base) < min(found)
-        share = 100 * gap / statistics.fmean(base)
-        if not apart:
-            lines.append(
-                f"- **{name} and L2 tie**: the gap of the means, {gap:+.3f} points, lies inside the seeds' ranges."
-            )
-        else:
-            word = "beats" if gap > 0 else "loses to"
-            lines.append(
-                f"- **{name} {word} L2** by {abs(gap):.3f} points of NME ({abs(share):.1f} %); "
-                "the seeds' ranges do not overlap."
-            )
-        if "L1" in by_row:
-            plain = by_row["L1"][0].test.nme
-            inside = min(found) <= plain <= max(found)
-            note = ", inside its range: a tie" if inside else ""
-            lines.append(
-                f"  Against L1 (one seed, {plain:.3f}) its mean differs by "
-                f"{statistics.fmean(found) - plain:+.3f}{note}."
-            )
-    return "\n".join(lines)
+    for name in (name for name in rows if name.startswith("KD")):
+        for base in (base for base in ("L2", "L1") if base in rows):
+            gap = fmean(rows[base]) - fmean(rows[name])
+            share = 100 * gap / fmean(rows[base])
+            figures = f"{gap:+.3f} points of NME, {share:+.1f} %"
+            if tied(rows[name], rows[base]):
+                lines.append(f"- **{name} ties with {base}**: the gap ({figures}) lies inside the range of the seeds.")
+            else:
+                lines.append(f"- **{name} {'beats' if gap > 0 else 'loses to'} {base}** ({figures}).")
+    return "\n".join(lines) + "\n"
 
 
-def _head(results: Results, page: Path) -> str:
-    recipe = results.recipe
-    sources = {source.split: source for source in results.manifest.provenance.data}
-    data = "; ".join(f"{s.split} {s.faces} faces (`{s.sha256[:12]}`)" for s in sources.values())
-    return "\n".join(
-        [
-            "Generated; do not edit. The figures were made and the page was written by",
-            "",
-            "```",
-            f"pocketface compress compression/recipes/{_file(recipe)} --data DIR --out RUN",
-            f"pocketface ablate   compression/recipes/{_file(recipe)} --data DIR --out RUN",
-            f"pocketface results  RUN --page {page.as_posix()}     # or again from {page.with_suffix('.json').name}",
-            "```",
-            "",
-            f"Commit `{results.commit[:12]}`. Data: {recipe.data.name}: {data}. Seed {recipe.seed}. "
-            f"Machine: {results.machine}, {results.cores} cores, shared with other work: times are of one interleaved "
-            "run, compare the ratios.",
-            "",
-            "NME: mean over faces of the mean landmark distance over the distance of the outer eye corners, in "
-            "percent, with ground-truth boxes (1.25 x the landmarks' bounding box), no flip or ensemble. Every choice "
-            "was made on the validation faces.",
-        ]
-    )
-
-
-def _file(recipe: Recipe) -> str:
-    return f"{recipe.name}-kd.yaml" if recipe.name == "face68" else f"{recipe.name}.yaml"
-
-
-def _networks(results: Results) -> str:
-    rows = []
-    for name, found in results.run["networks"].items():
-        accuracy, model = found["accuracy"], found["model"]
-        rows.append(
-            [
-                name,
-                f"{model['name']} at {model['input_size']} px",
-                found["loss"]["name"],
-                str(found["epochs"]),
-                f"{found['seconds'] / 60:.0f}",
-                *(f"{accuracy[key]:.{digits}f}" for key, digits in _ACCURACY),
-            ]
-        )
-    return table(["network", "model", "loss", "epochs", "minutes", *_ACCURACY_HEAD], rows)
-
-
-_ACCURACY = (("nme", 3), ("median", 3), ("fr", 2), ("landmark_fr", 2), ("auc", 4))
-_ACCURACY_HEAD = ("NME %", "median %", "FR@0.1 %", "landmark FR@0.1 %", "AUC@0.1")
-
-
-def _variants(results: Results) -> str:
-    rows = []
-    for variant in results.manifest.stages[0].variants:
-        parity, metrics = variant.parity, variant.metrics
-        rows.append(
-            [
-                variant.id,
-                f"{variant.total_bytes / 1e6:.2f}",
-                f"{metrics['nme']:.3f}" if "nme" in metrics else "",
-                f"{parity.outputs['points'].max_error:.1e}" if parity else "",
-                f"{parity.max_pixel_error:.3f}" if parity else "",
-                *(_time(variant, threads) for threads in results.recipe.bench.threads),
-                variant.status,
-            ]
-        )
-    threads = [f"p50 ms, {n} thread{'s' if n > 1 else ''} (ratio)" for n in results.recipe.bench.threads]
-    return table(["variant", "MB", "test NME %", "max tensor error", "max px", *threads, "status"], rows)
-
-
-def _time(variant: Variant, threads: int) -> str:
-    found = [item for item in variant.latency if item.threads == threads]
-    return f"{found[0].p50_ms:.2f} ({found[0].ratio:.2f})" if found else ""
-
-
-def _score(results: Results) -> str:
-    score = results.run["score"]
-    return (
-        f"Face score: AUROC {score['auroc']:.4f}, expected calibration error {score['ece']:.4f}, on "
-        f"{score['faces']} test faces and {score['others']} crops of the same photos without a well-placed face."
-    )
-
-
-def _by_row(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+def by_row(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """Row -> its trials, in the order of the rows."""
     found: dict[str, list[Trial]] = {}
     for trial in trials:
         found.setdefault(trial.row, []).append(trial)
     return found
 
 
-def _rows(trials: Sequence[Trial]) -> list[list[str]]:
+def ablation_rows(trials: Sequence[Trial]) -> list[dict[str, object]]:
+    """One row per loss, for a table: mean and range over its seeds."""
+    return [
+        {
+            "loss": name,
+            "seeds": len(found),
+            "validation NME %": mean_and_range([trial.validation.nme for trial in found], 3),
+            "test NME %": mean_and_range([trial.test.nme for trial in found], 3),
+            "FR@0.1 %": mean_and_range([trial.test.fr for trial in found], 2),
+            "AUC@0.1": mean_and_range([trial.test.auc for trial in found], 4),
+            "minutes": fmean(trial.seconds for trial in found) / 60,
+        }
+        for name, found in by_row(trials).items()
+    ]
+
+
+def _head(results: Results, page: Path) -> str:
+    recipe = results.recipe
+    data = "; ".join(
+        f"{source.split} {source.faces} (`{source.sha256[:12]}`)" for source in results.manifest.provenance.data
+    )
+    file = f"compression/recipes/{page.stem}.yaml"
+    command = (
+        f"pocketface compress {file} --data DIR --out RUN\n"
+        f"pocketface ablate   {file} --data DIR --out RUN\n"
+        f"pocketface results  RUN --page {page.as_posix()}   # or the page again from {page.stem}.json"
+    )
+    facts = {
+        "commit": f"`{results.commit[:12]}`",
+        "data": f"{recipe.data.name}: faces and hashes: {data}",
+        "seed": str(recipe.seed) + (", and those of the ablation's rows" if results.trials else ""),
+        "machine": f"{results.machine}, {results.cores} cores, shared with other work: compare the ratios of one table",
+        "NME": "mean over faces of the mean landmark distance over the distance of the outer eye corners, in percent; "
+        "ground-truth boxes (1.25 x the landmarks' bounding box), no flip, no ensemble",
+        "choices": "all made on the validation faces; the test faces were read at the end",
+    }
+    return header(f"{recipe.name}: results", command=command, facts=facts)
+
+
+_ACCURACY = {
+    "NME %": "nme",
+    "median %": "median",
+    "FR@0.1 %": "fr",
+    "landmark FR@0.1 %": "landmark_fr",
+    "AUC@0.1": "auc",
+}
+_DIGITS = {"NME %": 3, "median %": 3, "AUC@0.1": 4, "test NME %": 3, "minutes": 0}
+
+
+def _networks(results: Results) -> str:
+    rows = [
+        {
+            "network": name,
+            "model": f"{found['model']['name']} at {found['model']['input_size']} px",
+            "loss": found["loss"]["name"],
+            "epochs": found["epochs"],
+            "minutes": found["seconds"] / 60,
+            **{title: float(found["accuracy"][key]) for title, key in _ACCURACY.items()},
+        }
+        for name, found in results.run["networks"].items()
+    ]
+    return table(rows, digits=_DIGITS)
+
+
+def _variants(results: Results) -> str:
     rows = []
-    for name, found in _by_row(trials).items():
-        nme, low, high = spread([trial.test.nme for trial in found])
-        rows.append(
-            [
-                name,
-                " ".join(str(trial.seed) for trial in found),
-                f"{statistics.fmean(trial.validation.nme for trial in found):.3f}",
-                f"{nme:.3f}",
-                f"{low:.3f}",
-                f"{high:.3f}",
-                f"{statistics.fmean(trial.test.fr for trial in found):.2f}",
-                f"{statistics.fmean(trial.test.auc for trial in found):.4f}",
-            ]
-        )
-    return rows
+    for variant in results.manifest.stages[0].variants:
+        parity = variant.parity
+        row: dict[str, object] = {
+            "variant": variant.id,
+            "MB": variant.total_bytes / 1e6,
+            "test NME %": variant.metrics.get("nme"),
+            "max tensor error": f"{parity.outputs['points'].max_error:.1e}" if parity else None,
+            "max px": parity.max_pixel_error if parity else None,
+        }
+        for latency in variant.latency:
+            threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
+            row[f"p50 ms, {threads}"] = latency.p50_ms
+            row[f"ratio, {threads}"] = latency.ratio
+        rows.append({**row, "status": variant.status})
+    columns = [*dict.fromkeys(key for row in rows for key in row if key != "status"), "status"]
+    return table(rows, columns, digits={**_DIGITS, "max px": 3})
+
+
+def _score(results: Results) -> str:
+    score = results.run["score"]
+    return (
+        f"Face score: AUROC {score['auroc']:.4f}, expected calibration error {score['ece']:.4f}, on "
+        f"{score['faces']} test faces and {score['others']} crops of the same photos without a well-placed face.\n"
+    )
 
 
 def _ablation(results: Results) -> str:
+    teachers = [
+        {
+            "loss": f"teacher: {name}",
+            "seeds": 1,
+            "test NME %": f"{found['accuracy']['nme']:.3f}",
+            "FR@0.1 %": f"{found['accuracy']['fr']:.2f}",
+            "AUC@0.1": f"{found['accuracy']['auc']:.4f}",
+            "minutes": found["seconds"] / 60,
+        }
+        for name, found in results.run["networks"].items()
+        if name != "student"
+    ]
+    return table([*ablation_rows(results.trials), *teachers], digits=_DIGITS)
+
+
+def _budget(results: Results) -> str:
     spec = results.recipe.ablation
     if spec is None:
-        raise BadInputError("the results have trials but their recipe has no ablation")
-    minutes = statistics.fmean(trial.seconds for trial in results.trials) / 60
-    teachers = results.run["networks"]
-    rows = _rows(results.trials) + [
-        [f"teacher: {name}", str(results.recipe.seed), "", f"{teachers[name]['accuracy']['nme']:.3f}", "", "",
-         f"{teachers[name]['accuracy']['fr']:.2f}", f"{teachers[name]['accuracy']['auc']:.4f}"]
-        for name in teachers if name != "student"
-    ]  # fmt: skip
-    budget = (
-        f"{spec.model.name}, width {spec.model.width:g}, {spec.model.input_size} px, {spec.model.init}; "
-        f"{spec.train.epochs} epochs, batch {spec.train.batch_size}, AdamW {spec.train.lr:g}, "
-        f"pool of {spec.train.views} views an image, the same for every row; "
-        f"{minutes:.0f} minutes a training on one core. The teachers are the run's own."
+        raise BadInputError("the results have trials, but their recipe has no ablation")
+    model, train = spec.model, spec.train
+    return (
+        f"{model.name}, width {model.width:g}, {model.input_size} px, from {model.init}; {train.epochs} epochs, batch "
+        f"{train.batch_size}, AdamW {train.lr:g}, a pool of {train.views} views an image, one core; the same for every "
+        "row. Figures in brackets are the range over the seeds. The teachers are the run's own."
     )
-    head = ["loss", "seeds", "validation NME %", "test NME %", "lowest", "highest", "FR@0.1 %", "AUC@0.1"]
-    return budget + "\n\n" + table(head, rows)

@@ -44,7 +44,8 @@ class LandmarkTraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         faces = len(batch.points)
-        points, score = self._forward(network_input(self.net, batch.pixels))
+        maps = self.net.features(network_input(self.net, batch.pixels))
+        points, score = self.net.read(maps, detach_score=self.spec.score_detached)
         landmark = self.loss(
             points[:faces].float(), batch.points, batch.teachers.get("tough"), batch.teachers.get("tolerant")
         ).mean()
@@ -59,13 +60,6 @@ class LandmarkTraining(pl.LightningModule):
             batch_size=faces,
         )
         return total
-
-    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.spec.score_detached:
-            return self.net(x)
-        pooled = self.net.features(x).mean((2, 3))
-        points = self.net.points(self.net.dropout(pooled)).reshape(len(x), -1, 2)
-        return points, self.net.score(pooled.detach()).squeeze(1)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         pixels, truth = batch

@@ -11,7 +11,7 @@ import pytest
 from tiny import NETWORK, SHORT, tiny_recipe
 from typer.testing import CliRunner
 
-from pocketface.compression.pipeline.ablation import run_ablation, spread
+from pocketface.compression.pipeline.ablation import run_ablation
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.page import collect, read_results, write_page
 from pocketface.compression.pipeline.run import RunResult, compress
@@ -151,9 +151,9 @@ def test_the_ablation_shares_the_teachers_and_writes_a_page(run: tuple[Context, 
     page = tmp_path / "page.md"
     write_page(collect(context.run), page)
     text = page.read_text()
-    mean, _, _ = spread([trial.test.nme for trial in trials if trial.row == "L2"])
-    assert "| L2 | 0 1 | " in text
-    assert f"{mean:.3f}" in text
+    nme = [trial.test.nme for trial in trials if trial.row == "L2"]
+    assert f"| L2 | 2 | {sum(t.validation.nme for t in trials if t.row == 'L2') / 2:.3f} (" in text
+    assert f"{sum(nme) / 2:.3f} ({min(nme):.3f} to {max(nme):.3f})" in text
     write_page(read_results(page.with_suffix(".json")), page)
     assert page.read_text() == text
 
