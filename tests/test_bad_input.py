@@ -1,4 +1,5 @@
-"""Bad input through the command line: one clear line, the right exit code, and nothing half-written under its final name."""
+"""Bad input through the command line: one clear line, the right exit code, and nothing half-written under its final
+name."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundle_factory import make_bundle
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from bundle_factory import make_bundle
 from pocketface.sdk import cli
 
 

@@ -100,7 +100,8 @@ class LandmarkNet(nn.Module):
     def use_spatial_head(self, channels: int = 64) -> None:
         """Read the points off the whole feature map instead of its mean: where a feature is tells where a landmark is.
 
-        A 1 x 1 convolution to ``channels``, then a convolution as large as the map: a fully connected layer in any memory
+        A 1 x 1 convolution to ``channels``, then a convolution as large as the map: a fully connected layer in any
+        memory
         layout.
         """
         was_training = self.features.training

@@ -42,7 +42,8 @@ def to_region(points: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArra
 
 
 def to_border(points: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Distance of each point to the line between a region and the rest: the larger of both sides', less half a pixel."""
+    """Distance of each point to the line between a region and the rest: the larger of both sides', less half a
+    pixel."""
     return np.maximum(to_region(points, region), to_region(points, ~region)) - 0.5
 
 
@@ -477,8 +478,16 @@ def test_a_sheet_seen_from_behind_is_not_drawn_unless_it_has_two_sides() -> None
 
 
 def test_halve_takes_the_majority_of_four() -> None:
-    for block, wanted in (((1, 1, 1, 2), {1}), ((2, 1, 1, 1), {1}), ((1, 2, 1, 1), {1}), ((1, 1, 2, 2), {1, 2}),
-                          ((3, 2, 2, 1), {2}), ((3, 1, 2, 3), {3}), ((0, 1, 2, 2), {2}), ((0, 1, 2, 1), {1})):  # fmt: skip
+    for block, wanted in (
+        ((1, 1, 1, 2), {1}),
+        ((2, 1, 1, 1), {1}),
+        ((1, 2, 1, 1), {1}),
+        ((1, 1, 2, 2), {1, 2}),
+        ((3, 2, 2, 1), {2}),
+        ((3, 1, 2, 3), {3}),
+        ((0, 1, 2, 2), {2}),
+        ((0, 1, 2, 1), {1}),
+    ):
         assert int(halve(np.array(block, np.uint8).reshape(2, 2))[0, 0]) in wanted
 
 
