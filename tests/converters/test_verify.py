@@ -177,6 +177,19 @@ def test_what_cannot_run_here_is_unchecked(tmp_path: Path, write: Any, candidate
     assert "fp32.coreml failed: output 'score' should be tensor 'logit', the file has points, score" in err
 
 
+@pytest.mark.slow
+def test_libraries_that_chatter_on_import_are_not_heard(tmp_path: Path, write: Any, candidate: Any) -> None:
+    """coremltools warns on import of what is missing here; a process of its own, as it is imported once."""
+    coreml = Candidate(exported("coreml"), None)
+    bundle = write(tmp_path / "b", [candidate("onnx", "fp32"), coreml], allow_unverified=("fp32.coreml",))
+    code = "import sys; from pocketface.sdk.cli import main; main()"
+    command = [sys.executable, "-c", code, "verify", str(bundle), "--allow-unchecked"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "coremltools" not in done.stdout
+    assert "fp32.coreml: nothing here can run coreml" in done.stdout
+
+
 def test_a_bundle_built_without_torch_is_verified_without_torch(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "b")
     code = (
