@@ -128,8 +128,8 @@ class LandmarkNet(nn.Module):
             raise ConfigError(f"mean shape: {tuple(mean.shape)}", expected=f"({self.n_points}, 2)")
         if not bool(torch.isfinite(mean).all()):
             raise ConfigError("mean shape: a value is not finite", next="Check the training annotations")
-        last = self.points if isinstance(self.points, nn.Linear) else self.points[-1]
-        last.bias.copy_(mean.reshape(-1))
+        *_, bias = self.points.parameters()  # of the head's last layer
+        bias.copy_(mean.reshape(-1))
 
 
 def init_backbone(features: nn.Module) -> None:
