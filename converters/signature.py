@@ -5,6 +5,7 @@ Needs the format's own reader and nothing else: onnxruntime, LiteRT, or coremlto
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketface.converters.chatter import chatter_to
 from pocketface.sdk.errors import BundleError, MissingExtraError, UnknownNameError
 from pocketface.sdk.manifest import Binding
 
@@ -115,9 +117,11 @@ def _tflite(path: Path) -> Signature:
 
 
 def _coreml(path: Path) -> Signature:
-    import coremltools
+    # On import it warns of everything that is missing on this machine, which reading a file does not need.
+    with tempfile.TemporaryDirectory() as folder, chatter_to(Path(folder) / "coremltools.log"):
+        import coremltools
 
-    description = coremltools.utils.load_spec(str(path)).description
+        description = coremltools.utils.load_spec(str(path)).description
     # ArrayFeatureType.ArrayDataType: 65536 is a flag for floating point, the rest the number of bits.
     names = {65568: "float32", 65552: "float16", 65600: "float64", 131104: "int32"}
 

@@ -2,9 +2,9 @@
 
 seed --> person (shape, look, light, background) + moment (pose, expression) --> sheets in 3D --> pixels and labels
 
-A face is a surface in 3D with a painted texture; landmarks and label edges are points of that surface, so that they
-are known exactly, not estimated. Everything is drawn at twice the resolution and halved. The same seed gives the same
-bytes on the same machine and library versions. numpy and Pillow alone; nothing is read from disk.
+A face is a surface in 3D with a painted texture; landmarks and label edges are points of that surface, so that they are
+known, not estimated. Colours are drawn at twice the resolution and halved, labels at the picture's own. The same seed
+gives the same bytes on the same machine and library versions. numpy and Pillow alone; nothing is read from disk.
 
 The parts: ``synthetic_shape`` (points, surface, view), ``synthetic_look`` (people and motion), ``synthetic_canvas`` and
 ``synthetic_paint`` (textures), ``synthetic_sheets`` (head, hair, ears, glasses, shoulders), ``synthetic_scene``
@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pocketface.benchmarks.data.synthetic_look import Moment, sample_look, sample_moment, sample_motion
-from pocketface.benchmarks.data.synthetic_raster import draw, halve
+from pocketface.benchmarks.data.synthetic_raster import draw
 from pocketface.benchmarks.data.synthetic_scene import Light, background, develop
 from pocketface.benchmarks.data.synthetic_shape import Head, Identity, View
 from pocketface.benchmarks.data.synthetic_sheets import person
@@ -147,14 +147,13 @@ def _render(seed: int, moments: Sequence[Moment], size: int) -> list[SyntheticFa
     faces = []
     for number, (head, moment, (scale, centre)) in enumerate(zip(heads, moments, places, strict=True)):
         view = View(moment.pose, scale, (float(centre[0]), float(centre[1])))
-        canvas, labels = backdrop.copy(), np.zeros(backdrop.shape, np.uint8)
+        canvas, labels = backdrop.copy(), np.zeros((size, size), np.uint8)
         draw(person(head, look, view, light, _random(seed, _GRAIN), size), canvas, labels)
         packed = Image.fromarray(canvas.view(np.uint8).reshape(*canvas.shape, 4))
         picture = np.asarray(packed.convert("RGB").reduce(2))
         image = develop(picture, _random(seed, _TONE), _random(seed, _SENSOR, number))
-        small = halve(labels)
         points = (flat[number] * scale + centre).astype(np.float32)
-        faces.append(SyntheticFace(image, points, small, small == _HAIR, moment.pose, int(seed)))
+        faces.append(SyntheticFace(image, points, labels, labels == _HAIR, moment.pose, int(seed)))
     return faces
 
 
@@ -303,8 +302,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pocketface: {error}", file=sys.stderr)
         return error.exit_code
     partial = given.out.with_name(f".{given.out.name}.partial")
-    # 256 colours keep a page of the docs light.
-    small = Image.fromarray(sheet).quantize(256)
+    # 256 colours, dithered, keep a page of the docs light.
+    full = Image.fromarray(sheet)
+    small = full.quantize(palette=full.quantize(256, kmeans=1), dither=Image.Dither.FLOYDSTEINBERG)
     small.save(partial, format="PNG", optimize=True)
     partial.replace(given.out)
     return 0

@@ -12,6 +12,7 @@ from pocketface.benchmarks.data.synthetic_shape import Array, Head
 
 SKIN, HAIR, NOSE, LEFT_BROW_ID, RIGHT_BROW_ID, LEFT_EYE_ID, RIGHT_EYE_ID = 1, 2, 3, 4, 5, 6, 7
 UPPER_LIP, LOWER_LIP, INNER_MOUTH = 8, 9, 10
+_HALF_OR_MORE = [0] * 128 + [255] * 128
 
 
 def tint(colour: Sequence[float], by: float = 1.0) -> tuple[int, int, int]:
@@ -26,28 +27,33 @@ def offset(x: float, y: float) -> Array:
 
 
 class Canvas:
-    """Colour and label texture of one head, (height, width), and the means to draw on them in face-plane
-    coordinates."""
+    """Colour and label texture of one head, (height, width), and the means to draw on them in the face plane."""
 
     def __init__(self, head: Head, height: int, width: int, skin: NDArray[np.uint8]) -> None:
         self.head, self.size = head, (width, height)
         self.colour = Image.fromarray(skin).resize(self.size, Image.Resampling.BILINEAR)
         self.labels = Image.new("L", self.size, SKIN)
         self.unit = height / 4.3  # texels for one face half width, about
-        self._pen, self._label_pen = ImageDraw.Draw(self.colour), ImageDraw.Draw(self.labels)
+        self._pen = ImageDraw.Draw(self.colour)
 
     def texels(self, xy: ArrayLike, origin: tuple[float, float] = (0.0, 0.0)) -> list[float]:
-        """Face-plane points (n, 2) -> x0, y0, x1, y1 ... for Pillow, whose texel (i, j) has its centre at (i, j)."""
+        """Face-plane points (n, 2) -> x0, y0, x1, y1 ... for Pillow, which cuts coordinates down to whole texels."""
         theta, v = self.head.locate(xy)
         flat = np.empty(2 * len(v))
-        flat[::2] = (theta * (0.5 / Head.REACH) + 0.5) * self.size[0] - (0.5 + origin[0])
-        flat[1::2] = v * self.size[1] - (0.5 + origin[1])
+        flat[::2] = (theta * (0.5 / Head.REACH) + 0.5) * self.size[0] - origin[0]
+        flat[1::2] = v * self.size[1] - origin[1]
         out: list[float] = flat.tolist()
         return out
 
     def label(self, xy: ArrayLike, value: int) -> None:
-        """Give the inside of a polygon a label."""
-        self._label_pen.polygon(self.texels(xy), fill=value)
+        """Give the inside of a polygon a label: the texels that lie in it by half or more."""
+        fine = 4  # Pillow's own polygons are whole texels out, and count their edge as inside
+        at = self.texels(xy)
+        x0, y0 = max(int(min(at[::2])) - 1, 0), max(int(min(at[1::2])) - 1, 0)
+        x1, y1 = min(int(max(at[::2])) + 2, self.size[0]), min(int(max(at[1::2])) + 2, self.size[1])
+        mask = Image.new("L", ((x1 - x0) * fine, (y1 - y0) * fine))
+        ImageDraw.Draw(mask).polygon([(k - (x0, y0)[n % 2]) * fine for n, k in enumerate(at)], fill=255)
+        self.labels.paste(value, (x0, y0, x1, y1), mask.reduce(fine).point(_HALF_OR_MORE))
 
     def line(self, xy: ArrayLike, colour: Sequence[float], width: float) -> None:
         """A line of a width in face half widths, one texel at least."""

@@ -42,42 +42,46 @@ class Sheet:
 
 
 def draw(sheets: Sequence[Sheet], canvas: NDArray[np.uint32], labels: NDArray[np.uint8]) -> None:
-    """Draw all sheets into a picture, in place, at twice its resolution.
+    """Draw all sheets, in place: colours at twice the picture's resolution, labels at its own.
 
     Args:
         sheets: in any order.
         canvas: (2 H, 2 W), a pixel's red, green and blue in its first three bytes; output pixel i is covered by its
             rows (columns) 2 i and 2 i + 1.
-        labels: (2 H, 2 W).
+        labels: (H, W), at the picture's own resolution.
     """
     parts = [part for sheet in sheets for part in _samples(sheet, *labels.shape)]
     if not parts:
         return
     depth = np.concatenate([part.depth for part in parts])
-    # A cell's place in the order, as 16 bits: sorting samples by it is a radix sort, several times faster than by
-    # depth.
+    # A cell's place in the order, as 16 bits: sorting samples by it is a radix sort, much faster than by depth.
     rank = np.empty(len(depth), np.uint16)
     rank[np.argsort(depth, kind="stable")] = np.minimum(np.arange(len(depth)), 65535)
     ranks = np.repeat(rank, np.concatenate([part.count for part in parts]))
     order = np.argsort(ranks, kind="stable")
-    at = np.concatenate([part.at for part in parts]).take(order)
+    x = np.concatenate([part.x for part in parts]).take(order)
+    y = np.concatenate([part.y for part in parts]).take(order)
     colour = np.concatenate([part.colour for part in parts]).take(order)
-    canvas.reshape(-1)[at] = colour  # where an index repeats, numpy keeps the last value
+    # x and y count quarters of pixels. Where an index repeats, numpy keeps the last value: the nearest sample.
+    canvas.reshape(-1)[(y >> 1) * np.int32(canvas.shape[1]) + (x >> 1)] = colour
+    # The label is that of the samples in the middle half of the pixel, around its centre.
     label = colour.view(np.uint8)[3::4]
-    if any((sheet.texture[..., 3] == UNLABELLED).any() for sheet in sheets):
-        named = np.flatnonzero(label != UNLABELLED)
-        at, label = at.take(named), label.take(named)
-    labels.reshape(-1)[at] = label
+    named = np.flatnonzero((((x + 1) & (y + 1) & 2) != 0) & (label != UNLABELLED))
+    at = (y.take(named) >> 2) * np.int32(labels.shape[1]) + (x.take(named) >> 2)
+    labels.reshape(-1)[at] = label.take(named)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Samples of cells of one size, cell after cell: flat sub-pixel index (m,), packed colour and label (m,).
+    """Samples of cells of one size, cell after cell: place (m,), packed colour and label (m,).
+
+    ``x`` and ``y`` count quarters of pixels from the picture's upper left edge.
 
     ``count`` (n,) says how many samples each cell has; ``depth`` (n,) is the cells'.
     """
 
-    at: NDArray[np.int32]
+    x: NDArray[np.int32]
+    y: NDArray[np.int32]
     colour: NDArray[np.uint32]
     count: NDArray[np.intp]
     depth: NDArray[np.float32]
@@ -91,8 +95,9 @@ def _corners(grid: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def _samples(sheet: Sheet, height: int, width: int) -> Iterator[_Part]:
     rows, columns = sheet.depth.shape[0] - 1, sheet.depth.shape[1] - 1
-    # Pixel centres are at integers: output pixel i spans sub-pixels [2 i, 2 i + 2).
-    x, y = (_corners(2 * sheet.pixels[..., k] + 1) for k in (0, 1))
+    # Pixel centres are at integers: pixel i spans quarters [4 i, 4 i + 4).
+    x, y = (_corners(4 * sheet.pixels[..., k] + 2) for k in (0, 1))
+    width, height = 4 * width, 4 * height
     keep = (x.max(0) > 0) & (x.min(0) < width) & (y.max(0) > 0) & (y.min(0) < height)
     away = (x[3] - x[0]) * (y[2] - y[1]) - (y[3] - y[0]) * (x[2] - x[1]) <= 0
     away[min(sheet.two_sided, rows) * columns :] = False
@@ -109,8 +114,8 @@ def _samples(sheet: Sheet, height: int, width: int) -> Iterator[_Part]:
 
     across = np.maximum(np.hypot(x[1] - x[0], y[1] - y[0]), np.hypot(x[3] - x[2], y[3] - y[2]))
     down = np.maximum(np.hypot(x[2] - x[0], y[2] - y[0]), np.hypot(x[3] - x[1], y[3] - y[1]))
-    wide_steps, wide_level = _levels(DENSITY * across)
-    tall_steps, tall_level = _levels(DENSITY * down)
+    wide_steps, wide_level = _levels(0.5 * DENSITY * across)
+    tall_steps, tall_level = _levels(0.5 * DENSITY * down)
     group = wide_level * len(tall_steps) + tall_level
     for g in np.unique(group):
         pick = np.flatnonzero(group == g)
@@ -123,7 +128,7 @@ def _samples(sheet: Sheet, height: int, width: int) -> Iterator[_Part]:
         u, v = np.tile(u, m), np.repeat(v, n)
         weight = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v])
         lit = colour.view(np.uint8).reshape(*colour.shape, 4)
-        shine = gloss[:, pick].T @ weight
+        shine = gloss[:, pick].T @ weight + np.float32(0.5)  # rounded, not cut
         for channel in range(3):
             value = light[channel][:, pick].T @ weight
             value *= lit[..., channel]
@@ -133,11 +138,9 @@ def _samples(sheet: Sheet, height: int, width: int) -> Iterator[_Part]:
         seen = lit[..., 3] != CLEAR
         if sx.min() < 0 or sy.min() < 0 or sx.max() >= width or sy.max() >= height:
             seen &= (sx >= 0) & (sy >= 0) & (sx < width) & (sy < height)
-        at = sy.astype(np.int32)
-        at *= np.int32(width)
-        at += sx.astype(np.int32)
         there = np.flatnonzero(seen)
-        yield _Part(at.reshape(-1).take(there), colour.reshape(-1).take(there), seen.sum(1), depth[pick])
+        flat = [k.astype(np.int32).reshape(-1).take(there) for k in (sx, sy)]
+        yield _Part(flat[0], flat[1], colour.reshape(-1).take(there), seen.sum(1), depth[pick])
 
 
 def _levels(need: NDArray[np.floating]) -> tuple[list[int], NDArray[np.intp]]:
@@ -149,9 +152,3 @@ def _levels(need: NDArray[np.floating]) -> tuple[list[int], NDArray[np.intp]]:
 
 def _inside(count: int) -> NDArray[np.float32]:
     return ((np.arange(count) + 0.5) / count).astype(np.float32)
-
-
-def halve(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(2 H, 2 W) -> (H, W): the label that most of a pixel's four sub-pixels have; one of them on a tie."""
-    a, b, c, d = labels[::2, ::2], labels[::2, 1::2], labels[1::2, ::2], labels[1::2, 1::2]
-    return np.where((b == c) | (b == d), b, np.where(c == d, c, a))

@@ -346,22 +346,22 @@ class View:
     def landmarks(self, head: Head) -> Array:
         """The 68 landmarks in pixels, (68, 2).
 
-        Jaw points of the side turned away march along their row of the surface to its visible outline, where people who
-        annotate photographs put them (Zhu et al. 2015, landmark marching); all others are fixed points of the surface.
+        Jaw points march along their row of the surface to where it is seen as the face's outline, which is where people
+        who annotate photographs put them (Zhu et al. 2015, landmark marching): far on the side turned away, hardly or
+        not at all on the other. All other points are fixed points of the surface.
         """
         theta, v = head.locate(head.points)
-        far = np.sign(self.pose[0])
-        if far:
-            jaw = np.flatnonzero(SIDE[:17] == far)
-            steps = far * np.linspace(90, 25, 66)
-            level = View((self.pose[0], self.pose[1], 0.0))
-            x = level.project(level.turn(head.surface(steps[None], v[jaw, None])))[..., 0] * far
-            best = x.argmax(1)
-            # Between two samples: the vertex of the parabola through the best one and its neighbours.
-            near = np.clip(best, 1, len(steps) - 2)
-            left, mid, right = (np.take_along_axis(x, (near + k)[:, None], 1)[:, 0] for k in (-1, 0, 1))
-            bend = left - 2 * mid + right
-            shift = np.clip(0.5 * (left - right) / np.where(np.abs(bend) < 1e-12, -1e-12, bend), -1, 1)
-            inside = (best > 0) & (best < len(steps) - 1)
-            theta[jaw] = steps[best] + np.where(inside, shift, 0) * (steps[1] - steps[0])
+        jaw = np.flatnonzero(SIDE[:17])
+        side = SIDE[jaw, None]
+        steps = np.linspace(90, 25, 66)
+        level = View((self.pose[0], self.pose[1], 0.0))
+        x = level.project(level.turn(head.surface(side * steps, v[jaw, None])))[..., 0] * side
+        best = x.argmax(1)
+        # Between two samples: the vertex of the parabola through the best one and its neighbours.
+        near = np.clip(best, 1, len(steps) - 2)
+        left, mid, right = (np.take_along_axis(x, (near + k)[:, None], 1)[:, 0] for k in (-1, 0, 1))
+        bend = left - 2 * mid + right
+        shift = np.clip(0.5 * (left - right) / np.where(np.abs(bend) < 1e-12, -1e-12, bend), -1, 1)
+        inside = (best > 0) & (best < len(steps) - 1)
+        theta[jaw] = side[:, 0] * (steps[best] + np.where(inside, shift, 0) * (steps[1] - steps[0]))
         return self.project(self.turn(head.surface(theta, v)))

@@ -21,11 +21,6 @@ ID = {name: number for number, name in enumerate(PARSING_CLASSES)}
 SIZE = 192
 
 
-def pose_of(face: SyntheticFace, moment: Moment, size: int = SIZE) -> SyntheticFace:
-    """The same person in a given pose and expression."""
-    return synthetic._render(face.seed, [moment], size)[0]
-
-
 def to_region(points: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArray[np.floating]:
     """Distance of each point to the nearest pixel centre of a region, by looking at all of them."""
     y, x = np.nonzero(region)
@@ -33,8 +28,7 @@ def to_region(points: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArra
 
 
 def to_border(points: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArray[np.floating]:
-    """Distance of each point to the line between a region and the rest: the larger of both sides', less half a
-    pixel."""
+    """Distance of each point to the line between a region and the rest: the larger of both sides', less half."""
     return np.maximum(to_region(points, region), to_region(points, ~region)) - 0.5
 
 
@@ -113,9 +107,34 @@ def test_lip_landmarks_lie_on_the_lips_borders(frontal: list[SyntheticFace]) -> 
         assert to_border(face.points[48:60], outline).max() < 1.5
         assert to_border(face.points[[61, 62, 63, 65, 66, 67]], inside).max() < 1.5
         assert to_border(face.points[[60, 64]], inside).max() < 2.0  # tips thinner than a pixel
-        # 1.5 pixels from the region's edge, which is half a pixel beyond the centre of its last pixel.
-        assert to_region(face.points[49:54], upper).max() < 2.0
-        assert to_region(face.points[55:60], lower).max() < 2.0
+        assert to_region(face.points[49:54], upper).max() < 1.5
+        assert to_region(face.points[55:60], lower).max() < 1.5
+
+
+def test_labels_are_not_shifted_against_the_landmarks() -> None:
+    # Pixels scatter the borders by up to a pixel; their mean over people must not lean to one side.
+    down, right = np.array([0.0, 1.0]), np.array([1.0, 0.0])
+    lips = ("upper_lip", "lower_lip", "inner_mouth")
+    looks = [
+        (51, lips, -down), (57, lips, down), (62, ("inner_mouth",), -down), (66, ("inner_mouth",), down),
+        (33, ("nose",), down),
+        (37, ("right_eye",), -down), (41, ("right_eye",), down), (43, ("left_eye",), -down), (47, ("left_eye",), down),
+        (48, lips, -right), (54, lips, right),
+    ]  # fmt: skip
+    beyond: dict[int, list[float]] = {index: [] for index, *_ in looks}
+    along = np.arange(-4, 4, 0.05)
+    for seed in range(10):
+        face = synthetic._render(seed, [Moment((0.0, 0.0, 0.0), Expression(open=0.5))], SIZE)[0]
+        for index, names, way in looks:
+            x, y = np.round(face.points[index] + along[:, None] * way).astype(int).T
+            inside = np.isin(face.labels[y, x], [ID[name] for name in names])
+            beyond[index].append(along[np.flatnonzero(inside)[-1]])
+    means = {index: float(np.mean(found)) for index, found in beyond.items()}
+    # The mouth's corners are tips thinner than a pixel: short on both sides alike.
+    assert max(abs(mean) for index, mean in means.items() if index not in (48, 54)) < 0.35, means
+    up = np.mean([means[k] for k in (51, 62, 37, 43)]) - np.mean([means[k] for k in (57, 66, 33, 41, 47)])
+    assert abs(up) / 2 < 0.2
+    assert abs(means[48] - means[54]) / 2 < 0.2
 
 
 def test_nose_landmarks_lie_on_the_noses_lower_border(frontal: list[SyntheticFace]) -> None:
@@ -211,14 +230,14 @@ def test_pose_moves_the_nose_as_it_says() -> None:
 
 
 def test_landmarks_are_the_projection_of_a_rigid_head() -> None:
-    # All but the far jaw's points: their rays, with the perspective taken out, fit one affine map of the 3D shape.
+    # All but the jaw's points, which slide: with the perspective taken out, they are one affine map of the 3D shape.
     head = Head(Identity(), Expression())
     theta, v = head.locate(head.points)
     solid = head.surface(theta, v)
     view = View((12.0, 6.0, -9.0), 50.0, (10.0, 20.0))
     turned = view.turn(solid)
     flat = (view.landmarks(head) - view.centre) * (1 - turned[:, 2:] / 9.0) / 50.0
-    keep = np.r_[0:8, 17:68]
+    keep = np.r_[8, 17:68]
     design = np.c_[solid[keep], np.ones(len(keep))]
     fitted, *_ = np.linalg.lstsq(design, flat[keep], rcond=None)
     np.testing.assert_allclose(design @ fitted, flat[keep], atol=1e-9)
@@ -260,9 +279,9 @@ def test_sequences_are_smooth_and_of_one_person(seed: int) -> None:
 
 def test_motion_is_smooth_over_many_seconds() -> None:
     worst = 0.0
-    for seed in range(12):
+    for seed in range(6):
         rng = np.random.default_rng(seed)
-        who, moments = Identity.sample(rng), sample_motion(rng, 150)
+        who, moments = Identity.sample(rng), sample_motion(rng, 90)
         flat = [View(m.pose).landmarks(Head(who, m.does)) for m in moments]
         worst = max(worst, float(np.linalg.norm(np.diff(flat, axis=0), axis=-1).max()))
     # In face half widths: about 3 px a frame at 192 px.
