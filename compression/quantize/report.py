@@ -23,7 +23,7 @@ class QuantizationReport:
         bytes: its size.
         weights: numpy dtype name -> number of constant values stored in it (shapes and the like are not counted).
         operations: how many the graph has, without those that only convert between types.
-        quantized_operations: how many of them read an int8 or uint8 activation.
+        quantized_operations: how many of them are done on integers: 8-bit activations in, 8-bit activations out.
         weight_only_operations: how many compute in float on 8-bit weights.
     """
 
@@ -72,12 +72,17 @@ def _onnx(path: Path) -> tuple[Counter[str], int, int, int]:
     constants = {tensor.name for tensor in graph.initializer}
     from_constants: set[str] = set()
     from_activations: set[str] = set()
+    quantized_next: set[str] = set()
     for node in graph.node:
         if node.op_type == "DequantizeLinear":
             (from_constants if node.input[0] in constants else from_activations).update(node.output)
+        elif node.op_type == "QuantizeLinear":
+            quantized_next.add(node.input[0])
     plain = [node for node in graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast")]
-    # With a quantized output behind it, an operation between two pairs is run on integers.
-    quantized = [node for node in plain if any(name in from_activations for name in node.input)]
+    # Runtimes fuse an operation between two pairs; without one behind it, it stays in float.
+    quantized = [
+        node for node in plain if not from_activations.isdisjoint(node.input) and node.output[0] in quantized_next
+    ]
     by_weights = [
         node for node in plain if node not in quantized and any(name in from_constants for name in node.input)
     ]
