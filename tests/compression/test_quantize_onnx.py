@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from tiny_export import exported, inputs
+from tiny_export import exported
 from tiny_quantize import DEPTHWISE, HEADS, LARGE, modules, outputs, quantized, values
 
 from pocketface.compression.quantize.onnx_weights import quantize_channels, store_as_int8, weights
-from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.quantize.report import report
 from pocketface.converters.formats.base import Exported
 from pocketface.sdk.errors import UnknownNameError
@@ -183,23 +181,6 @@ def test_the_reports_integer_operations_are_those_that_onnxruntime_runs(tmp_path
     assert "int8" in str(static)
     assert "5 on 8-bit activations, 2 on 8-bit weights alone" in str(static)
     assert static.to_dict()["weights"] == static.weights
-
-
-@pytest.mark.slow
-def test_static_options_change_what_runs_on_integers(tmp_path: Path) -> None:
-    """All layers on integers, or some with their weights alone."""
-    source, quantizer = exported("onnx"), QUANTIZERS["onnx.w8a8"]
-    for key, settings, convs, gemms in (
-        ("all", {"float_first": False, "weights_only": []}, 5, 2),
-        ("weights", {"float_first": False, "weights_only": ["features.3", "points", "score"]}, 4, 0),
-    ):
-        config: Any = quantizer.configure(settings)
-        item = quantizer(source, tmp_path / f"{key}.onnx", inputs(4, 1), config=config)
-        run = as_run(item, tmp_path)
-        assert (run["QLinearConv"], run["QGemm"]) == (convs, gemms)
-        _, weight = counted(item.path)
-        assert weight["float32"] == 0
-        assert weight["int8"] == values(*modules())
 
 
 @pytest.mark.slow
