@@ -7,13 +7,12 @@ their hardware has.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from pocketface.converters.formats.base import INPUT, OUTPUTS, Exported, Exporter
-from pocketface.converters.formats.tflite_names import tag
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,36 +29,6 @@ class _ChannelsLast(nn.Module):
         return dict(zip(OUTPUTS, self.net(image.permute(0, 3, 1, 2)), strict=True))
 
 
-class _Tagged(nn.Module):
-    """A module under an attribute that spells its whole path, which then stands in the file (see `tflite_names`)."""
-
-    def __init__(self, module: nn.Module, path: str) -> None:
-        super().__init__()
-        self.add_module(tag(path), module)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        (module,) = self.children()
-        return module(*inputs)  # type: ignore[no-any-return]
-
-    def __getattr__(self, name: str) -> Any:
-        # What its parent reads of it (a weight, a stride) is the module's own.
-        wrapped = self.__dict__["_modules"]
-        if not wrapped or name in wrapped:
-            return super().__getattr__(name)
-        return getattr(next(iter(wrapped.values())), name)
-
-
-def _tag_weights(net: nn.Module) -> None:
-    """Wrap every module that has weights of its own, in place."""
-    for path, parent in list(net.named_modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, _WEIGHTED):
-                parent._modules[name] = _Tagged(child, f"{path}.{name}" if path else name)
-
-
-_WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-
-
 class TfliteExporter(Exporter):
     """fp32; fp16 (weights only, see the module)."""
 
@@ -72,7 +41,6 @@ class TfliteExporter(Exporter):
         if fp32 is None or precision == "fp32":
             import litert_torch
 
-            _tag_weights(net)
             example = example.permute(0, 2, 3, 1).contiguous()
             litert_torch.convert(_ChannelsLast(net).eval(), sample_kwargs={INPUT: example}).export(str(path))
             source = path
