@@ -154,10 +154,18 @@ def _write(data: bytes, recipe: Any, ranges: Any, path: Path) -> None:
 
     quantizer = EdgeQuantizer(data, recipe.get_quantization_recipe())
     result = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
-    # It gives the file back as it was where no operation fits the recipe.
-    if result is None or len(result) >= len(data):
+    # Where no operation fits the recipe it gives the same network back, if not the same bytes.
+    if result is None or not _has_int8(bytes(result)):
         raise ConfigError("no weight is left to quantize", next="Lower min_elements or shorten keep_float")
     path.write_bytes(bytes(result))
+
+
+def _has_int8(data: bytes) -> bool:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+    int8 = flatbuffer_utils.schema_fb.TensorType.INT8
+    return any(tensor.type == int8 for graph in model.subgraphs for tensor in graph.tensors)
 
 
 WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 1, TfliteWeightsConfig, _quantize_weights, calibrated=False)
