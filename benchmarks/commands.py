@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
 from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.manifest import Manifest
+from pocketface.sdk.options import BundlePath, DataFolders, DataFormat, Force, Json, example
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
@@ -23,44 +24,21 @@ if TYPE_CHECKING:
     from pocketface.benchmarks.data.face import Face
     from pocketface.benchmarks.metrics import Accuracy
 
-Command = TypeVar("Command", bound=Callable[..., None])
 Progress = Callable[[int, int], None]
 
 SHEET_FACES, SHEET_COLUMNS = 48, 8
 REFRESH_SECONDS = 0.25
 """How often a progress bar is drawn."""
 
-BundlePath = Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)]
-Json = Annotated[str | None, typer.Option(help="Write the figures as JSON; - is standard output.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
-
-def _example(text: str) -> Callable[[Command], Command]:
-    """Give a command the line at the end of its --help."""
-
-    def add(command: Command) -> Command:
-        command.epilog = f"Example: {text}"  # type: ignore[attr-defined]
-        return command
-
-    return add
-
-
-@_example("pocketface eval runs/face68/bundle --data 300w --format 300w --folder helen/testset --variant all")
+@example("pocketface eval runs/face68/bundle --data 300w --format 300w --folder helen/testset --variant all")
 def evaluate(
     bundle: BundlePath,
     data: Annotated[
         Path | None, typer.Option(help="Root of the annotated faces.", envvar="POCKETFACE_DATA", show_default=False)
     ] = None,
-    format: Annotated[
-        str, typer.Option(help="How the data is laid out: pts (any tree of images, each with a .pts), 300w or wflw.")
-    ] = "pts",
-    folder: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Part of the data to measure on, relative to its root. Give it again for several (default: all).",
-            show_default=False,
-        ),
-    ] = None,
+    format: DataFormat = "pts",
+    folder: DataFolders = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -164,7 +142,7 @@ def _print_accuracy(
         out.print(f"{id} not measured: {why}", markup=False)
 
 
-@_example("pocketface bench runs/face68/bundle --threads 1,2 --json latency.json")
+@example("pocketface bench runs/face68/bundle --threads 1,2 --json latency.json")
 def bench(
     bundle: BundlePath,
     variant: Annotated[
@@ -191,7 +169,7 @@ def bench(
         console().print(result)
 
 
-@_example("pocketface schemes")
+@example("pocketface schemes")
 def schemes(json: Json = None, force: Force = False) -> None:
     """List the landmark schemes, and how many points each has."""
     from rich.table import Table
@@ -213,7 +191,7 @@ def schemes(json: Json = None, force: Force = False) -> None:
     console().print(table)
 
 
-@_example("pocketface synth faces --count 200 --seed 1 --size 192 --sheet")
+@example("pocketface synth faces --count 200 --seed 1 --size 192 --sheet")
 def synth(
     folder: Annotated[Path, typer.Argument(help="Folder to make; it must be new or empty.", show_default=False)],
     count: Annotated[int, typer.Option(help="Number of faces.")] = 100,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pocketface.sdk.files import write_atomic
+from pocketface.sdk.options import Force, Json, example
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Threads = Annotated[int, typer.Option(help="Threads that training may use (0: al
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 
+@example("pocketface compress compression/recipes/face68-kd.yaml --data 300w --out runs/face68")
 def compress(
     recipe: RecipePath,
     data: Data,
@@ -38,12 +40,12 @@ def compress(
     skip_bad: SkipBad = False,
     threads: Threads = 0,
     quiet: Quiet = False,
-    json: Annotated[str | None, typer.Option(help="Write the figures as JSON; - is standard output.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the --json file if it exists.")] = False,
+    json: Json = None,
+    force: Force = False,
 ) -> None:
     """Distil, export, quantize, verify and measure a model: from faces to a bundle and a report."""
+    from pocketface.benchmarks.reports.data import load
     from pocketface.benchmarks.reports.terminal import print_summary
-    from pocketface.compression.pipeline.report import report_data
     from pocketface.compression.pipeline.result import result_json
     from pocketface.compression.pipeline.run import compress as run
 
@@ -54,13 +56,11 @@ def compress(
 
         write_json(msgspec.json.decode(result_json(result)), json, force=force)
     if json != "-":
-        print_summary(report_data(context, result))
+        print_summary(load(out / "report.json"))
         console().print(f"bundle {result.bundle}\nreport {context.run / 'report.html'}")
 
 
-compress.epilog = "Example: pocketface compress compression/recipes/face68-kd.yaml --data 300w --out runs/face68"  # type: ignore[attr-defined]
-
-
+@example("pocketface ablate compression/recipes/face68-kd.yaml --data 300w --out runs/face68")
 def ablate(
     recipe: RecipePath,
     data: Data,
@@ -84,9 +84,7 @@ def ablate(
     print(table(ablation_rows(trials), digits={"minutes": 0}))
 
 
-ablate.epilog = "Example: pocketface ablate compression/recipes/face68-kd.yaml --data 300w --out runs/face68"  # type: ignore[attr-defined]
-
-
+@example("pocketface results runs/face68 --page docs/results/face68-kd.md")
 def results(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, or a results .json.", show_default=False)],
     page: Annotated[Path, typer.Option(help="The Markdown page to write; its figures go beside it as .json.")],
@@ -100,9 +98,6 @@ def results(
     if readme is not None:
         update_readme(source, readme)
     print(f"wrote {page} and {page.with_suffix('.json')}")
-
-
-results.epilog = "Example: pocketface results runs/face68 --page docs/results/face68-kd.md"  # type: ignore[attr-defined]
 
 
 def _context(

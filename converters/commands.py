@@ -10,6 +10,7 @@ import typer
 
 from pocketface.sdk.errors import BadInputError, GateFailedError
 from pocketface.sdk.files import refuse_existing
+from pocketface.sdk.options import BundlePath, DataFolders, DataFormat, Force, Json, example
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
@@ -19,21 +20,14 @@ if TYPE_CHECKING:
     from pocketface.sdk.manifest import Scheme
 
 
+@example("pocketface verify runs/face68/bundle --data 300w --format 300w --folder helen/testset")
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)],
+    bundle: BundlePath,
     data: Annotated[
         Path | None, typer.Option(help="Root of annotated faces, to compare accuracy too.", show_default=False)
     ] = None,
-    format: Annotated[
-        str, typer.Option(help="How the data is laid out: pts (any tree of images, each with a .pts), 300w or wflw.")
-    ] = "pts",
-    folder: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Part of the data to take, relative to its root. Give it again for several (default: all).",
-            show_default=False,
-        ),
-    ] = None,
+    format: DataFormat = "pts",
+    folder: DataFolders = None,
     limit: Annotated[int, typer.Option(help="Faces to take, spread evenly over the data; 0 for all.")] = 64,
     variant: Annotated[
         list[str] | None,
@@ -42,8 +36,8 @@ def verify(
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Pass although some variants cannot be run here.")
     ] = False,
-    json: Annotated[str | None, typer.Option(help="Write the figures as JSON; - is standard output.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    json: Json = None,
+    force: Force = False,
 ) -> None:
     """Check hashes, contract, golden cases and, with --data, accuracy of every variant."""
     from pocketface.converters.verify import verify_bundle
@@ -75,9 +69,6 @@ def verify(
             if unchecked and any(check.status == "passed" for check in report.variants)
             else "Do not ship this bundle; build it again, or leave the variant out",
         )
-
-
-verify.epilog = "Example: pocketface verify runs/face68/bundle --data 300w --format 300w --folder helen/testset"  # type: ignore[attr-defined]
 
 
 def _faces(data: Path, format: str, folders: Sequence[str], scheme: Scheme, limit: int) -> list[Face]:
