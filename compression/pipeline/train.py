@@ -16,13 +16,14 @@ from torch import Tensor
 from pocketface.compression.augment.crop import to_normalised
 from pocketface.compression.augment.views import ViewRenderer, plain_views
 from pocketface.compression.losses.registry import build_loss
+from pocketface.compression.models.checkpoint import load_network
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.recipe import NetworkSpec
 from pocketface.compression.shape.asm import ShapeModel
 from pocketface.compression.training.datamodule import FaceViews
-from pocketface.compression.training.fit import HISTORY, WEIGHTS, fit, load_network
+from pocketface.compression.training.fit import HISTORY, WEIGHTS, fit
 from pocketface.compression.training.teachers import CachedTeachers, LiveTeachers, Teachers, look_at_pool
 from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.progress import track

@@ -6,16 +6,15 @@ import json
 import logging
 import signal
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-from safetensors.torch import load_file, save_file
 
 from pocketface.compression.losses.registry import build_loss
+from pocketface.compression.models.checkpoint import channels_last, save_network
 from pocketface.compression.models.heads import LandmarkNet
-from pocketface.compression.models.registry import ModelSpec, build_model
+from pocketface.compression.models.registry import build_model
 from pocketface.compression.recipe import NetworkSpec
 from pocketface.compression.training.datamodule import FaceViews
 from pocketface.compression.training.module import LandmarkTraining
@@ -68,7 +67,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    net = _channels_last(build_model(spec.model, n_points=n_points))
+    net = channels_last(build_model(spec.model, n_points=n_points))
     net.set_mean_shape(data.validation.points.mean(0).cpu())
     loss = build_loss(spec.loss)
     module = LandmarkTraining(net, loss, spec.train, normaliser=normaliser, seed=seed)
@@ -107,27 +106,6 @@ def fit(
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from error
-    save_network(net, folder / WEIGHTS)
+    save_network(net, folder / WEIGHTS, spec.model)
     previous.unlink(missing_ok=True)
     return net.eval()
-
-
-def save_network(net: LandmarkNet, path: Path) -> None:
-    """Write a network's tensors as safetensors, atomically."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, partial)
-    partial.replace(path)
-
-
-def load_network(spec: ModelSpec, path: Path, *, n_points: int) -> LandmarkNet:
-    """Build a network and load what ``save_network`` wrote; returned in evaluation mode, channels last in memory."""
-    scratch: dict[str, Any] = {**{field: getattr(spec, field) for field in spec.__struct_fields__}, "init": "scratch"}
-    net = build_model(ModelSpec(**scratch), n_points=n_points)
-    net.load_state_dict(load_file(path))
-    return _channels_last(net).eval()
-
-
-def _channels_last(net: LandmarkNet) -> LandmarkNet:
-    """Weights with the channels last in memory: convolutions are about twice as fast on a CPU."""
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return net

@@ -6,7 +6,6 @@ A format's own file says how to convert (`Exporter.convert`) and how the tensors
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import secrets
@@ -14,22 +13,22 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocketface.converters.chatter import chatter_to
+from pocketface.converters.formats.interface import INPUT, OUTPUTS, Interface, interface_of
+from pocketface.converters.options import Options, configured
 from pocketface.converters.signature import check_signature, read_signature
 from pocketface.sdk.errors import BadInputError, PocketfaceError
 from pocketface.sdk.files import os_problem
 from pocketface.sdk.manifest import Binding, Format, Precision
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 log = logging.getLogger(__name__)
 
-INPUT = "image"
-OUTPUTS = ("points", "score")
+__all__ = ["INPUT", "OUTPUTS", "ConversionError", "Exported", "Exporter", "Interface", "write_exported"]
 
 
 class ConversionError(PocketfaceError):
@@ -69,15 +68,29 @@ class Exported:
 
 
 class Exporter:
-    """Converts a network to one format. Subclasses set the class attributes and implement ``convert``."""
+    """Converts a network to one format. Subclasses set the class attributes and implement ``convert``.
+
+    Attributes:
+        format, suffix: as in the manifest; ``.onnx``.
+        precisions: what it makes out of the float network. Integer precisions come from compression/quantize.
+        layout: of four-dimensional tensors in the file.
+        options_type: its options; a recipe sets them under ``export.options``.
+    """
 
     format: ClassVar[Format]
     suffix: ClassVar[str]
     precisions: ClassVar[tuple[Precision, ...]]
     layout: ClassVar[str] = "NCHW"
+    options_type: ClassVar[type[Options]] = Options
 
     def convert(
-        self, net: nn.Module, precision: Precision, path: Path, example: torch.Tensor, fp32: Exported | None
+        self,
+        net: nn.Module,
+        precision: Precision,
+        path: Path,
+        interface: Interface,
+        fp32: Exported | None,
+        options: Any,
     ) -> None:
         """Write the converted network to ``path``, which does not exist yet.
 
@@ -85,10 +98,19 @@ class Exporter:
             net: in evaluation mode, float32, on the CPU, contiguous; the exporter's own copy.
             precision: one of ``precisions``.
             path: a temporary name with the format's suffix.
-            example: (1, 3, S, S) float32.
+            interface: named example inputs and output shapes; the file's tensors are called the same.
             fp32: the same network's fp32 file of this format, if the caller has it already.
+            options: of ``options_type``.
         """
         raise NotImplementedError
+
+    def configure(self, values: Mapping[str, Any] | None = None) -> Options:
+        """Plain values, as a recipe has them, to this exporter's options.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type or a value out of range.
+        """
+        return configured(self.options_type, values, f"export.options.{self.format}")
 
     def export(
         self,
@@ -98,23 +120,25 @@ class Exporter:
         path: str | os.PathLike[str],
         input_size: int,
         fp32: Exported | None = None,
+        options: Options | None = None,
         force: bool = False,
     ) -> Exported:
-        """Convert a landmark network: batch 1, static shapes, float32 inputs and outputs at any precision.
+        """Convert a network: batch 1, static shapes, float32 outputs at any precision.
 
         What the converter prints goes to ``<path>.log`` beside the file.
 
         Args:
-            net: in evaluation mode; (1, 3, S, S) -> points (1, n, 2), score (1,). It is copied, not changed.
+            net: in evaluation mode; its inputs and outputs are described in `interface`. It is copied, not changed.
             precision: one of ``precisions``.
             path: the file (folder for Core ML) to write.
             input_size: S, in pixels.
             fp32: this network's fp32 file of this format, which saves converting it once more for fp16.
+            options: default: the format's defaults.
             force: replace what is there.
 
         Raises:
-            BadInputError: the network is in training mode or has other outputs, a precision that the format does not
-                have, or the file exists.
+            BadInputError: the network is in training mode or has other outputs than it names, a precision that the
+                format does not have, or the file exists.
             ConversionError: the converter failed, or its result has other tensors than asked for.
         """
         path = Path(path)
@@ -123,26 +147,24 @@ class Exporter:
             raise BadInputError(f"{path}: suffix {path.suffix!r}", expected=self.suffix)
         if fp32 is not None and (fp32.format, fp32.precision) != (self.format, "fp32"):
             raise BadInputError(f"{fp32.path} is {fp32.format} {fp32.precision}", expected=f"{self.format} fp32")
-        own, example, points = _prepared(net, input_size)
-        inputs, outputs = self.bindings(input_size, points)
-        wanted = Exported(path, self.format, kind, inputs, outputs)
+        chosen = self.options_type() if options is None else options
+        if not isinstance(chosen, self.options_type):
+            raise BadInputError(
+                f"options {type(chosen).__name__} for {self.format}", expected=self.options_type.__name__
+            )
+        own, interface = interface_of(net, input_size)
+        wanted = Exported(path, self.format, kind, *self.bindings(interface, chosen))
         return write_exported(
             wanted,
-            lambda temporary: self.convert(own, kind, temporary, example, fp32),
+            lambda temporary: self.convert(own, kind, temporary, interface, fp32, chosen),
             doing=f"converting {type(net).__name__} to {self.format} {precision}",
             hint=f"the network may use an operation that {self.format} lacks",
             force=force,
         )
 
-    def bindings(self, input_size: int, points: int) -> tuple[dict[str, Binding], dict[str, Binding]]:
-        """Input and output bindings of a network with this input size and number of landmarks."""
-        shape = (1, 3, input_size, input_size) if self.layout == "NCHW" else (1, input_size, input_size, 3)
-        inputs = {INPUT: Binding(tensor=INPUT, shape=shape, layout="NCHW" if self.layout == "NCHW" else "NHWC")}
-        outputs = {
-            "points": Binding(tensor="points", shape=(1, points, 2)),
-            "score": Binding(tensor="score", shape=(1,)),
-        }
-        return inputs, outputs
+    def bindings(self, interface: Interface, options: Any) -> tuple[dict[str, Binding], dict[str, Binding]]:
+        """Input and output bindings of the file that a network of this interface becomes."""
+        return interface.bindings(self.layout)
 
     def _checked_precision(self, precision: str) -> Precision:
         for known in self.precisions:
@@ -206,29 +228,6 @@ def write_exported(
         _remove(temporary)
     log.info("%s: %d bytes", path.name, wanted.total_bytes)
     return wanted
-
-
-def _prepared(net: nn.Module, input_size: int) -> tuple[nn.Module, torch.Tensor, int]:
-    """A float32 CPU copy of the network, an example input, and the number of landmarks; checks the network's
-    outputs.
-    """
-    import torch
-
-    if input_size < 1:
-        raise BadInputError(f"input size {input_size}", expected="1 pixel or more")
-    if any(module.training for module in net.modules()):
-        raise BadInputError(
-            f"{type(net).__name__} is in training mode", expected="evaluation mode", next="Call net.eval() first"
-        )
-    own = copy.deepcopy(net).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    example = torch.zeros(1, 3, input_size, input_size)
-    with torch.no_grad():
-        outputs = own(example)
-    shapes = [tuple(value.shape) for value in outputs] if isinstance(outputs, tuple) else []
-    if len(shapes) != 2 or len(shapes[0]) != 3 or (shapes[0][0], shapes[0][2]) != (1, 2) or shapes[1] != (1,):
-        got = shapes or type(outputs).__name__
-        raise BadInputError(f"{type(net).__name__} gives {got}", expected="a tuple of points (1, n, 2) and score (1,)")
-    return own, example, shapes[0][1]
 
 
 def _first_line(error: BaseException) -> str:

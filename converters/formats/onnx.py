@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import torch
 
-from pocketface.converters.formats.base import INPUT, OUTPUTS, Exported, Exporter
+from pocketface.converters.formats.base import Exported, Exporter, Interface
+from pocketface.converters.options import Options
 
 if TYPE_CHECKING:
     from torch import nn
 
-OPSET = 18
-"""torch's exporter writes this one natively; onnxruntime 1.14 and later run it."""
+
+class OnnxOptions(Options, frozen=True, kw_only=True):
+    """ONNX settings.
+
+    Attributes:
+        opset: version of the operator set. torch's exporter writes 18 natively; onnxruntime 1.14 and later run it.
+    """
+
+    opset: int = 18
 
 
 class OnnxExporter(Exporter):
@@ -23,9 +31,18 @@ class OnnxExporter(Exporter):
     format = "onnx"
     suffix = ".onnx"
     precisions = ("fp32", "fp16")
+    options_type = OnnxOptions
 
-    def convert(self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None) -> None:
-        model = _exported(net, example) if fp32 is None else onnx.load(fp32.path)
+    def convert(
+        self,
+        net: nn.Module,
+        precision: str,
+        path: Path,
+        interface: Interface,
+        fp32: Exported | None,
+        options: OnnxOptions,
+    ) -> None:
+        model = _exported(net, interface, options) if fp32 is None else onnx.load(fp32.path)
         if precision == "fp16":
             model = _half(model)
         strip(model)
@@ -34,14 +51,14 @@ class OnnxExporter(Exporter):
         onnx.save_model(model, path, save_as_external_data=False)
 
 
-def _exported(net: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def _exported(net: nn.Module, interface: Interface, options: OnnxOptions) -> onnx.ModelProto:
     program = torch.onnx.export(
         net,
-        (example,),
+        interface.args,
         dynamo=True,
-        opset_version=OPSET,
-        input_names=[INPUT],
-        output_names=list(OUTPUTS),
+        opset_version=options.opset,
+        input_names=list(interface.inputs),
+        output_names=list(interface.outputs),
         external_data=False,
         optimize=True,
         verbose=False,

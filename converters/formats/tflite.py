@@ -9,24 +9,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
-from pocketface.converters.formats.base import INPUT, OUTPUTS, Exported, Exporter
+from pocketface.converters.formats.base import Exported, Exporter, Interface
+from pocketface.converters.options import Options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class _ChannelsLast(nn.Module):
-    """Takes (1, S, S, 3) as ``image`` and names its outputs, so that the file's signature has the contract's names."""
+    """Takes its inputs by name, channels last, and names its outputs: the file's signature has the contract's names."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, outputs: tuple[str, ...]) -> None:
         super().__init__()
         self.net = net
+        self.outputs = outputs
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return dict(zip(OUTPUTS, self.net(image.permute(0, 3, 1, 2)), strict=True))
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        given = self.net(*(value.permute(0, 3, 1, 2) if value.ndim == 4 else value for value in inputs.values()))
+        values = given if isinstance(given, tuple) else (given,)
+        last = [value.permute(0, 2, 3, 1) if value.ndim == 4 else value for value in values]
+        return dict(zip(self.outputs, last, strict=True))
 
 
 class TfliteExporter(Exporter):
@@ -37,12 +41,24 @@ class TfliteExporter(Exporter):
     precisions = ("fp32", "fp16")
     layout = "NHWC"
 
-    def convert(self, net: nn.Module, precision: str, path: Path, example: torch.Tensor, fp32: Exported | None) -> None:
+    def convert(
+        self,
+        net: nn.Module,
+        precision: str,
+        path: Path,
+        interface: Interface,
+        fp32: Exported | None,
+        options: Options,
+    ) -> None:
         if fp32 is None or precision == "fp32":
             import litert_torch
 
-            example = example.permute(0, 2, 3, 1).contiguous()
-            litert_torch.convert(_ChannelsLast(net).eval(), sample_kwargs={INPUT: example}).export(str(path))
+            examples = {
+                name: value.permute(0, 2, 3, 1).contiguous() if value.ndim == 4 else value
+                for name, value in interface.inputs.items()
+            }
+            wrapped = _ChannelsLast(net, tuple(interface.outputs)).eval()
+            litert_torch.convert(wrapped, sample_kwargs=examples).export(str(path))
             source = path
         else:
             source = fp32.path

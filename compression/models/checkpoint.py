@@ -1,0 +1,84 @@
+"""Checkpoints: safetensors files that say which network they hold, so that one file is enough to go on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from pocketface.compression.models.heads import LandmarkNet
+from pocketface.compression.models.registry import ModelSpec, build_model
+from pocketface.sdk.errors import WeightsError
+from pocketface.sdk.files import os_problem
+
+KEY = "pocketface"
+"""Of the safetensors metadata; its value is JSON."""
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a checkpoint says of itself."""
+
+    schema: int = 1
+    model: ModelSpec
+    points: int
+
+
+def save_network(net: LandmarkNet, path: Path, spec: ModelSpec) -> None:
+    """Write a network's tensors and what they belong to, atomically.
+
+    Raises:
+        EnvironmentProblemError: the disk is full or not writable.
+    """
+    partial = path.with_name(path.name + ".partial")
+    header = _Header(model=msgspec.structs.replace(spec, init="scratch"), points=net.n_points)
+    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    try:
+        save_file(tensors, partial, metadata={KEY: msgspec.json.encode(header).decode()})
+        partial.replace(path)
+    except OSError as error:
+        raise os_problem(error, path) from error
+
+
+def load_network(spec: ModelSpec, path: Path, *, n_points: int) -> LandmarkNet:
+    """Build a network and load what ``save_network`` wrote; in evaluation mode, channels last in memory."""
+    net = build_model(msgspec.structs.replace(spec, init="scratch"), n_points=n_points)
+    net.load_state_dict(load_file(path))
+    return channels_last(net).eval()
+
+
+def load_checkpoint(path: Path) -> LandmarkNet:
+    """The network of a checkpoint file, which says itself what it holds.
+
+    Raises:
+        WeightsError: it is no safetensors file, does not say which network it holds, or its tensors do not fit that
+            network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            written = (file.metadata() or {}).get(KEY)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is no readable safetensors file ({error})", next="Write it again") from error
+    if written is None:
+        raise WeightsError(
+            f"{path} does not say which network it holds",
+            expected=f"metadata {KEY!r}",
+            next="Take RUN/student.safetensors, which pocketface compress writes; a run that is done writes it at once",
+        )
+    try:
+        header = msgspec.json.decode(written, type=_Header)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise WeightsError(f"{path}: its header is damaged ({error})", next="Write it again") from error
+    try:
+        return load_network(header.model, path, n_points=header.points)
+    except RuntimeError as error:  # torch's only error for tensors that do not fit
+        first: Any = str(error).strip().splitlines()
+        raise WeightsError(f"{path} does not fit {header.model.name}: {' '.join(first[:2])}") from error
+
+
+def channels_last(net: LandmarkNet) -> LandmarkNet:
+    """Weights with the channels last in memory: convolutions are about twice as fast on a CPU."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
