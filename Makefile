@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/pocketface
 DEMO := runs/demo
 
-.PHONY: demo test lint wheel types bare constraints clean
+.PHONY: demo test lint wheel types bare support constraints clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -45,9 +45,16 @@ types: wheel
 bare: wheel
 	PYTHON=$(VENV)/bin/python .ci/bare-install
 
+# docs/support.md: tries every row that is missing or stale (all of them: about half an hour).
+support: $(READY)
+	$(RUN) support --page docs/support.md
+
 constraints: $(READY)
 	(echo "# What this version was tested with, on Linux x86-64 and Python 3.11. Made by: make constraints"; \
 	$(VENV)/bin/pip freeze --exclude-editable --exclude pocketface | sed 's/+cpu//') > constraints.txt
+	# The same for pocketface doctor, which has only the wheel.
+	$(VENV)/bin/python .ci/tested-versions > sdk/doctor/.tested_versions.json
+	mv sdk/doctor/.tested_versions.json sdk/doctor/tested_versions.json
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

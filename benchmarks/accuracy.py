@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class AccuracyResult:
         accuracy: over all faces.
         names: (N) of the faces, in the order of the arrays.
         landmark_errors: (N, n) float64 fractions of the outer-eye-corner distance.
-        scores: (N,) float64 face scores in [0, 1]; every box holds a face, so 1 is right.
+        scores: (N,) float64 face scores in [0, 1]; every box holds a face, so 1 is right. NaN from a network without.
         predictions: (N, n, 2) float32 pixels of each face's image.
     """
 
@@ -48,6 +49,11 @@ class AccuracyResult:
     def errors(self) -> NDArray[np.float64]:
         """(N,) error of each face, a fraction."""
         return self.landmark_errors.mean(axis=1)
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the network gives one."""
+        return not bool(np.isnan(self.scores).any())
 
     @property
     def mean_score(self) -> float:
@@ -81,10 +87,10 @@ class AccuracyResult:
             "scheme": self.scheme,
             "accuracy": self.accuracy.to_dict(),
             "by_folder": {folder: figures.to_dict() for folder, figures in self.by_folder().items()},
-            "face_score": {"mean": self.mean_score, "below_half_percent": self.missed},
+            "face_score": {"mean": self.mean_score, "below_half_percent": self.missed} if self.has_score else None,
             "per_landmark": self.landmark_errors.mean(axis=0).tolist(),
             "faces": [
-                {"name": name, "error": error, "score": score}
+                {"name": name, "error": error, "score": score if self.has_score else None}
                 for name, error, score in zip(self.names, self.errors.tolist(), self.scores.tolist(), strict=True)
             ],
         }
@@ -98,7 +104,8 @@ class AccuracyResult:
         write_json(self.to_dict(), str(path), force=force)
 
     def __str__(self) -> str:
-        return f"{self.variant} by {self.executor}: {self.accuracy}  face score {self.mean_score:.3f}"
+        score = f"face score {self.mean_score:.3f}" if self.has_score else "no face score"
+        return f"{self.variant} by {self.executor}: {self.accuracy}  {score}"
 
 
 def evaluate(
@@ -149,7 +156,7 @@ def evaluate(
             (found,) = predictor(photo[1], [face.box])
             kept.append(face)
             points.append(found.points)
-            scores.append(found.score)
+            scores.append(math.nan if found.score is None else found.score)
         if progress is not None:
             progress(done, len(faces))
     if not kept:

@@ -130,7 +130,8 @@ def _print_accuracy(
 
     for result in results:
         parts = result.by_folder() if len(folders) > 1 else {}
-        add(result.variant, result.accuracy, f"{result.mean_score:.3f}", last=not parts)
+        score = f"{result.mean_score:.3f}" if result.has_score else "-"
+        add(result.variant, result.accuracy, score, last=not parts)
         for folder, figures in parts.items():
             add(f"  {folder}", figures, "", last=folder == folders[-1])
     out.print(table)

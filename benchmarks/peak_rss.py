@@ -85,7 +85,7 @@ def main() -> None:
         stage = predictor.stage
         import numpy as np
 
-        tensor = np.zeros(stage.inputs[0].shape, np.float32)
+        tensor = np.zeros(stage.inputs[0].shape, stage.inputs[0].dtype)
         for _ in range(RUNS):
             predictor.predict_tensor(tensor)
     print(json.dumps({"peak_rss_mb": own_peak_rss() / 1e6}))

@@ -114,6 +114,9 @@ class ExportSpec(Config, frozen=True, kw_only=True):
     Attributes:
         formats: format -> precisions; fp32 of the first format is the bundle's default and the reference of latency
             ratios.
+        input: what the application feeds: ``"normalised"`` float32, or ``"pixels"``, uint8 values that the network
+            normalises itself (converters/pixels.py).
+        options: settings of an exporter, by its format, e.g. ``{"coreml": {"target": "iOS16"}}``.
         quantize: settings of a quantizer, by its name, e.g. ``{"onnx.w8a8": {"method": "entropy"}}``.
         calibration_faces: training faces that static quantization looks at.
         golden_faces: drawn faces whose tensors go into the bundle.
@@ -121,6 +124,8 @@ class ExportSpec(Config, frozen=True, kw_only=True):
     """
 
     formats: dict[str, tuple[str, ...]]
+    input: Literal["normalised", "pixels"] = "normalised"
+    options: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     quantize: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     calibration_faces: int = 128
     golden_faces: int = 4
@@ -133,13 +138,20 @@ class GateSpec(Config, frozen=True, kw_only=True):
     Attributes:
         max_tensor_error: precision -> bound on normalised coordinates.
         max_nme_increase: precision -> percentage points.
+        max_relative_error: precision -> bound on max|a - b| / max|a| of each raw output.
+        max_size_mb: precision, or one variant (``"w8a8.tflite"``, which counts first) -> bound on its files, in
+            millions of bytes.
         max_latency_ratio: precision -> bound on the median inference time over the reference variant's.
         max_nme: bound on the student's own NME on the test set, in percent; 0 sets none.
         allow_unverified: variants that may ship without having run here.
     """
 
     max_tensor_error: dict[str, float] = msgspec.field(default_factory=lambda: {"fp32": 1e-4, "fp16": 2e-3})
-    max_nme_increase: dict[str, float] = msgspec.field(default_factory=lambda: {"w8": 0.02, "w8a8": 0.60})
+    max_nme_increase: dict[str, float] = msgspec.field(
+        default_factory=lambda: {"w8": 0.02, "w8a8": 0.60, "pal6": 0.05, "pal4": 0.20}
+    )
+    max_relative_error: dict[str, float] = msgspec.field(default_factory=lambda: {"fp32": 1e-5})
+    max_size_mb: dict[str, float] = {}
     max_latency_ratio: dict[str, float] = {}
     max_nme: float = 0.0
     allow_unverified: tuple[str, ...] = ()

@@ -56,6 +56,7 @@ class Candidate:
         tolerances: its bounds; default: those of its precision.
         metrics: e.g. nme on the test set.
         latency: as measured.
+        problems: what the post-export audit found in the file; such a candidate has failed.
     """
 
     exported: Exported
@@ -63,6 +64,7 @@ class Candidate:
     tolerances: Tolerances | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     latency: tuple[Latency, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -75,14 +77,18 @@ class Candidate:
 
     @property
     def status(self) -> Status:
+        if self.problems:
+            return "failed"
         return "unverified" if self.parity is None else judge(self.parity, self.bounds).status
 
     @property
     def reason(self) -> str:
         """Why it did not pass; empty if it did."""
         if self.parity is None:
-            return f"nothing on the machine that built this can run {self.exported.format}"
-        return judge(self.parity, self.bounds).reason
+            found = () if self.problems else (f"nothing on the machine that built this can run {self.exported.format}",)
+        else:
+            found = tuple(filter(None, (judge(self.parity, self.bounds).reason,)))
+        return "; ".join((*self.problems, *found))
 
 
 def write_bundle(
@@ -300,6 +306,7 @@ def describe(candidate: Candidate, path: Path, root: Path) -> Variant:
         metrics=dict(candidate.metrics),
         latency=candidate.latency,
         quantization=dict(exported.quantization),
+        unused=exported.unused,
     )
 
 

@@ -11,6 +11,7 @@ Do not hold a live display (a rich progress bar) over such a block: it would dra
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -42,6 +43,7 @@ def chatter_to(log: Path) -> Iterator[None]:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     originals = sys.stdout, sys.stderr
+    root, handlers, level = logging.root, logging.root.handlers[:], logging.root.level
     try:
         with open(log, "a", encoding="utf-8", buffering=1) as file, warnings.catch_warnings():
             stands_in = _Stream(file), _Stream(file)
@@ -55,6 +57,7 @@ def chatter_to(log: Path) -> Iterator[None]:
             finally:
                 _flush((file,))
                 sys.stdout, sys.stderr = originals
+                root.handlers[:], root.level = handlers, level  # logging.basicConfig is called on import by some
                 for stand_in, original in zip(stands_in, originals, strict=True):
                     stand_in.target = original
                 for fd, copy in saved.items():

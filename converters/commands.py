@@ -14,9 +14,13 @@ from pocketface.sdk.options import BundlePath, DataFolders, DataFormat, Force, J
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pocketface.benchmarks.data.face import Face
+    from pocketface.converters.layers.bundle import BundleLayers
     from pocketface.converters.parity import ParityResult
     from pocketface.converters.verify import VariantCheck, VerifyReport
+    from pocketface.sdk.bundle import Bundle
     from pocketface.sdk.manifest import Scheme
 
 
@@ -36,10 +40,20 @@ def verify(
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Pass although some variants cannot be run here.")
     ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare intermediate tensors with torch: where does a file go wrong?")
+    ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="The network that the bundle was made from, for --layers (default: student.safetensors beside it).",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = None,
     force: Force = False,
 ) -> None:
-    """Check hashes, contract, golden cases and, with --data, accuracy of every variant."""
+    """Check hashes, contract, golden cases and, with --data, accuracy of every variant; with --layers, say where."""
     from pocketface.converters.verify import verify_bundle
     from pocketface.sdk.bundle import open_bundle
     from pocketface.sdk.progress import track
@@ -49,6 +63,9 @@ def verify(
     # Whatever would be refused at the end is refused before the work.
     if json is not None and json != "-":
         refuse_existing(Path(json), force)
+    if checkpoint is not None and not layers:
+        raise BadInputError("--checkpoint without --layers", next="Add --layers")
+    net = _network(checkpoint or bundle.resolve().parent / "student.safetensors") if layers else None
     with open_bundle(bundle) as opened:
         stage, _ = opened.manifest.variant(variant[0] if variant else None)
         faces = [] if data is None else _faces(data, format, folder or (), stage.scheme, limit)
@@ -56,19 +73,43 @@ def verify(
         steps = 2 * count + 1 if faces else count
         with track("verifying", steps, show=json != "-") as progress:
             report = verify_bundle(opened, variants=tuple(variant or ()), faces=faces, progress=progress)
+        found = None if net is None else _localise(opened, net, tuple(variant or ()))
     failures = report.failures(allow_unchecked=allow_unchecked)
+    if found is not None:
+        failures += found.failures()
     if json is not None:
-        write_json({**report.to_dict(), "passed": not failures, "failures": failures}, json, force=force)
+        extra = {} if found is None else {"layers": found.to_dict()}
+        write_json({**report.to_dict(), **extra, "passed": not failures, "failures": failures}, json, force=force)
     if json != "-":
         _print(report)
+        if found is not None:
+            _print_layers(found)
     if failures:
-        unchecked = all(check.status != "failed" for check in report.variants) and not report.problems
+        located = found is not None and bool(found.failures())
+        unchecked = all(check.status != "failed" for check in report.variants) and not report.problems and not located
         raise GateFailedError(
             f"{report.bundle} does not pass: {'; '.join(failures)}",
             next="Run it where these formats can be run, or accept it with --allow-unchecked"
             if unchecked and any(check.status == "passed" for check in report.variants)
             else "Do not ship this bundle; build it again, or leave the variant out",
         )
+
+
+def _network(path: Path) -> nn.Module:
+    """The checkpoint's network; asked for before the work."""
+    from pocketface.converters.networks import load_network
+
+    if not path.is_file():
+        raise BadInputError(
+            f"{path}: no such checkpoint", next="Give the network that the bundle was made from with --checkpoint PATH"
+        )
+    return load_network(path)
+
+
+def _localise(bundle: Bundle, net: nn.Module, variants: tuple[str, ...]) -> BundleLayers:
+    from pocketface.converters.layers.bundle import localise_bundle
+
+    return localise_bundle(bundle, net, variants=variants)
 
 
 def _faces(data: Path, format: str, folders: Sequence[str], scheme: Scheme, limit: int) -> list[Face]:
@@ -106,6 +147,31 @@ def _print(report: VerifyReport) -> None:
     for check in report.variants:
         for reason in check.reasons:
             out.print(f"{check.id}: {reason}", markup=False)
+
+
+def _print_layers(found: BundleLayers) -> None:
+    from rich.table import Table
+
+    out = console()
+    out.print(str(found.preprocess), markup=False, highlight=False)
+    for report in found.reports:
+        out.print(str(report), markup=False, highlight=False)
+        table = Table(title=f"{report.variant}: largest errors", title_justify="left")
+        for column in ("module", "operation", "error", "of inputs", "mean", "range", "type"):
+            table.add_column(column, overflow="fold")
+        for item in report.worst():
+            table.add_row(
+                item.module,
+                item.operation,
+                f"{item.relative:.2g}",
+                f"{item.inputs:.2g}",
+                f"{item.mean_error:.2g}",
+                f"{item.low:.3g}..{item.high:.3g}",
+                item.dtype if item.scale is None else f"{item.dtype}, scale {item.scale:.2g}",
+            )
+        out.print(table)
+    for id, reason in {**found.untraced, **found.broken}.items():
+        out.print(f"{id}: no layers: {reason}", markup=False)
 
 
 def _golden_text(check: VariantCheck) -> str:

@@ -1,7 +1,7 @@
 """Does a converted network still say what torch says?
 
 A variant runs through the same backends as on the phone, on golden inputs and on annotated faces, and is compared with
-torch fp32:
+torch fp32, or, where there is no torch network (`pocketface pack`), with a file that stands in for it:
 
 points   error of the normalised coordinates (in crop sides), and landmark distance in pixels of the network's input
 score    error of the face *probability*: logits are compared behind the sigmoid, since a logit of 20 that comes out as
@@ -21,43 +21,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.metrics import face_errors
+from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
 from pocketface.sdk.backends.base import Backend
-from pocketface.sdk.backends.registry import BACKENDS, has_executor
-from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
 from pocketface.sdk.files import sha256
 from pocketface.sdk.manifest import FileEntry, OutputParity, Parity, Tolerances, Variant
 
 Array = NDArray[np.float32]
-Run = Callable[[Array], Mapping[str, Array]]
-"""(1, 3, S, S) float32 -> points (1, n, 2), score (1,)."""
+Pixels = NDArray[np.uint8]
+Run = Callable[[Array | Pixels], Mapping[str, Array]]
+"""(1, 3, S, S) float32, or uint8 for a network that takes pixels, -> points (1, n, 2), score (1,)."""
 
 GATES: dict[str, Tolerances] = {
-    "fp32": Tolerances(max_tensor_error=1e-4),
+    "fp32": Tolerances(max_tensor_error=1e-4, max_relative_error=1e-5),
     "fp16": Tolerances(max_tensor_error=2e-3, max_score_error=0.02),
     "w8": Tolerances(max_nme_increase=0.02, max_score_error=0.05),
     "w8a8": Tolerances(max_nme_increase=0.60, max_score_error=0.10),
+    "pal6": Tolerances(max_nme_increase=0.05, max_score_error=0.05),
+    "pal4": Tolerances(max_nme_increase=0.20, max_score_error=0.10),
 }
 """Bounds of each precision, unless a recipe sets its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """Inputs and what torch fp32 makes of them.
+    """Inputs and what the reference makes of them.
 
     Attributes:
-        inputs: (N, 3, S, S) float32, normalised.
+        inputs: (N, 3, S, S), as the contract asks: float32, normalised, or uint8 pixels.
         points: (N, n, 2) float32, normalised crop coordinates.
-        score: (N,) float32, logits.
+        score: (N,) float32, logits; None of a network that gives none.
         truth: (N, n, 2), annotated landmarks in normalised crop coordinates, or None.
 
     Raises:
         BadInputError: shapes that do not belong together, or a value that is not finite.
     """
 
-    inputs: Array
+    inputs: Array | Pixels
     points: Array
-    score: Array
+    score: Array | None
     truth: Array | None = None
 
     def __post_init__(self) -> None:
@@ -66,17 +69,18 @@ class References:
             self.inputs.ndim == 4
             and self.points.ndim == 3
             and self.points.shape[::2] == (faces, 2)
-            and self.score.shape == (faces,)
+            and (self.score is None or self.score.shape == (faces,))
             and (self.truth is None or self.truth.shape == self.points.shape)
         )
         if not fits:
             truth = None if self.truth is None else self.truth.shape
+            score = None if self.score is None else self.score.shape
             raise BadInputError(
-                f"references of shapes {self.inputs.shape}, {self.points.shape}, {self.score.shape}, truth {truth}",
+                f"references of shapes {self.inputs.shape}, {self.points.shape}, {score}, truth {truth}",
                 expected="(N, 3, S, S), (N, n, 2), (N,), truth (N, n, 2) or none",
             )
         for name, value in (("inputs", self.inputs), ("points", self.points), ("score", self.score)):
-            if not np.isfinite(value).all():
+            if value is not None and not np.isfinite(value).all():
                 raise BadInputError(f"reference {name} hold NaN or infinity", next="Check the network's weights")
 
     def __len__(self) -> int:
@@ -85,14 +89,15 @@ class References:
 
 @dataclass(frozen=True)
 class ParityResult:
-    """What came out of comparing one variant with torch fp32.
+    """What came out of comparing one variant with the reference.
 
     Attributes:
         variant: its name.
         executor: runtime and version that ran it.
         faces: how many were compared, golden ones included.
         golden_faces: how many of them are golden cases.
-        outputs: ``points`` (crop sides) and ``score`` (probability): largest and mean error.
+        outputs: ``points`` (crop sides) and, of a network that has one, ``score`` (probability): largest and mean
+            error.
         max_pixel_error, mean_pixel_error: landmark distance, in pixels of the network's input.
         golden_error: mean landmark distance over the golden cases alone, in crop sides.
         nme_reference, nme: percent, over the faces with truth.
@@ -147,7 +152,11 @@ class ParityResult:
         """JSON-able; what is not finite becomes None."""
         raw = asdict(self)
         raw["outputs"] = {
-            name: {"max_error": _finite(error.max_error), "mean_error": _finite(error.mean_error)}
+            name: {
+                "max_error": _finite(error.max_error),
+                "mean_error": _finite(error.mean_error),
+                "relative_error": _finite(error.relative_error),
+            }
             for name, error in self.outputs.items()
         }
         raw["tolerances"] = {name: getattr(self.tolerances, name) for name in self.tolerances.__struct_fields__}
@@ -162,9 +171,12 @@ class ParityResult:
             f"ParityResult  {self.variant}  by {self.executor}  on {self.faces} faces   {verdict.status.upper()}",
             f"  points   max {self.max_pixel_error:.3g} px  mean {self.mean_pixel_error:.3g} px"
             f"   (coordinates: max {self.outputs['points'].max_error:.2g}{tensor})",
-            f"  score    max {self.outputs['score'].max_error:.2g}  mean {self.outputs['score'].mean_error:.2g}"
-            f"   (probability{_score_gate(bounds)})",
         ]
+        if score := self.outputs.get("score"):
+            lines.append(
+                f"  score    max {score.max_error:.2g}  mean {score.mean_error:.2g}"
+                f"   (probability{_score_gate(bounds)})"
+            )
         if self.nme is not None and self.nme_reference is not None:
             gate = "" if bounds.max_nme_increase is None else f", gate {bounds.max_nme_increase:+.3f}"
             lines.append(
@@ -199,12 +211,16 @@ def judge(parity: ParityResult, tolerances: Tolerances) -> Verdict:
         return Verdict(
             "failed", f"{parity.broken} of {parity.faces} faces gave NaN, infinity or an output of the wrong shape"
         )
-    points, score = parity.outputs["points"].max_error, parity.outputs["score"].max_error
+    points, score = parity.outputs["points"].max_error, parity.outputs.get("score")
     score_bound = tolerances.max_tensor_error if tolerances.max_score_error is None else tolerances.max_score_error
-    checks = [
+    checks: list[tuple[str, float | None, float | None, str]] = [
         ("max error of points", points, tolerances.max_tensor_error, "crop sides"),
-        ("max error of score", score, score_bound, "probability"),
+        *([("max error of score", score.max_error, score_bound, "probability")] if score is not None else []),
         ("NME increase", parity.nme_increase, tolerances.max_nme_increase, "percentage points"),
+        *(
+            (f"relative error of {name}", error.relative_error, tolerances.max_relative_error, "of its largest value")
+            for name, error in parity.outputs.items()
+        ),
     ]
     reasons = []
     for figure, value, bound, unit in checks:
@@ -228,7 +244,7 @@ def compare(
     tolerances: Tolerances | None = None,
     normaliser: tuple[int, int] = (36, 45),
 ) -> ParityResult:
-    """Run a variant on golden inputs and on annotated faces, and compare it with torch fp32.
+    """Run a variant on golden inputs and on annotated faces, and compare it with the reference.
 
     Args:
         run: the variant, e.g. ``lambda tensor: backend.run({"image": tensor})``.
@@ -259,8 +275,12 @@ def compare(
         faces=len(rows),
         golden_faces=golden_faces,
         outputs={
-            "points": _spread([row.coordinate_error for row in rows]),
-            "score": _spread([row.score_error for row in rows]),
+            "points": _spread([row.coordinate_error for row in rows], _relative(rows, 0)),
+            **(
+                {"score": _spread([row.score_error for row in rows], _relative(rows, 1))}
+                if all(part.score is not None for part in parts)
+                else {}
+            ),
         },
         max_pixel_error=_spread([row.distance for row in rows]).max_error * size,
         mean_pixel_error=_spread([row.distance for row in rows]).mean_error * size,
@@ -288,9 +308,9 @@ def measure(
         tolerances: default: those of its precision in ``GATES``.
 
     Returns:
-        None where nothing here can run the format (Core ML outside macOS).
+        None where nothing here can run the format, not even a reference executor.
     """
-    if not has_executor(exported.format):
+    if executor_of(exported.format) is None:
         return None
     backend = backend_of(exported)
     return compare(
@@ -305,7 +325,14 @@ def measure(
 
 
 def backend_of(exported: Exported, *, threads: int = 1) -> Backend:
-    """The runtime backend of a file that is in no bundle yet."""
+    """What runs a file that is in no bundle yet: its runtime, or a reference executor.
+
+    Raises:
+        EnvironmentProblemError: nothing here can run this format.
+    """
+    executor = executor_of(exported.format)
+    if executor is None:
+        raise EnvironmentProblemError(f"nothing here can run {exported.format}", next="See pocketface doctor")
     files = tuple(
         FileEntry(path=f"models/{file.name}", bytes=file.stat().st_size, sha256=sha256(file)) for file in exported.files
     )
@@ -320,8 +347,7 @@ def backend_of(exported: Exported, *, threads: int = 1) -> Backend:
         status="unverified",
         reason="being compared",
     )
-    backend: Backend = BACKENDS[exported.format](exported.path, variant, threads=threads)
-    return backend
+    return executor(exported.path, variant, threads=threads)
 
 
 def probability(logit: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -331,36 +357,53 @@ def probability(logit: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One face: the variant's points, or None if they are unusable, and its errors."""
+    """One face: the variant's points, or None if they are unusable, and its errors.
+
+    ``raw`` holds, for points and score, the largest error of the raw output and the reference's largest value. Without
+    a score, its errors are 0 and are not reported.
+    """
 
     points: Array | None
     coordinate_error: NDArray[np.float64]
     distance: NDArray[np.float64]
     score_error: NDArray[np.float64]
+    raw: tuple[tuple[float, float], tuple[float, float]]
 
     @classmethod
     def of(cls, run: Run, references: References, index: int) -> _Row:
-        outputs = run(np.ascontiguousarray(references.inputs[index : index + 1]))
-        points, score = np.asarray(outputs["points"]), np.asarray(outputs["score"])
-        want = references.points[index]
+        outputs = run(references.inputs[index : index + 1].copy())
+        want, logits = references.points[index], references.score
+        logit = np.zeros(1) if logits is None else logits[index : index + 1]
+        points, score = np.asarray(outputs["points"]), logit if logits is None else np.asarray(outputs["score"])
         usable = points.shape == (1, *want.shape) and score.shape == (1,)
         if not (usable and np.isfinite(points).all() and np.isfinite(score).all()):
             endless = np.array([math.inf])
-            return cls(None, endless, endless, endless)
+            return cls(None, endless, endless, endless, ((math.inf, 1.0), (math.inf, 1.0)))
         difference = points[0].astype(np.float64) - want
         return cls(
             points[0],
             np.abs(difference),
             np.linalg.norm(difference, axis=-1),
-            np.abs(probability(score) - probability(references.score[index : index + 1])),
+            np.abs(probability(score) - probability(logit)),
+            (
+                (float(np.abs(difference).max()), float(np.abs(want).max())),
+                (abs(float(score[0]) - float(logit[0])), abs(float(logit[0]))),
+            ),
         )
 
 
-def _spread(errors: list[NDArray[np.float64]]) -> OutputParity:
+def _spread(errors: list[NDArray[np.float64]], relative: float | None = None) -> OutputParity:
     if not errors:
         return OutputParity(max_error=math.inf, mean_error=math.inf)
     every = np.concatenate([error.ravel() for error in errors])
-    return OutputParity(max_error=float(every.max()), mean_error=float(every.mean()))
+    return OutputParity(max_error=float(every.max()), mean_error=float(every.mean()), relative_error=relative)
+
+
+def _relative(rows: list[_Row], output: int) -> float:
+    """max|a - b| / max|a| of a raw output over all faces."""
+    error = max((row.raw[output][0] for row in rows), default=math.inf)
+    largest = max((row.raw[output][1] for row in rows), default=0.0)
+    return error / largest if largest > 0 else (0.0 if error == 0 else math.inf)
 
 
 def _finite(value: float | None) -> float | None:

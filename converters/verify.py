@@ -1,13 +1,14 @@
 """Does a bundle still do what was trained? Everything that can be checked here is; needs no torch.
 
 hashes, contract --open_bundle--> each variant: tensors of the file against its bindings --> golden cases against
-torch's recorded outputs --> with data: accuracy on annotated faces
+torch's recorded outputs (of a packed bundle: the reference file's) --> with data: accuracy on annotated faces
 
 Golden cases: errors of raw outputs stay within the variant's tolerances. A quantized variant has no bound on tensors;
 its mean landmark distance to torch must come out as recorded when the bundle was built, up to 10 % and a thousandth of
 the crop's side, which leaves room for another processor's rounding and for nothing else.
 
-Task: torch is not here, so the reference is the fp32 variant that just reproduced torch's golden outputs. Bounds on
+Task: torch is not here, so the reference is the fp32 variant that just reproduced torch's golden outputs (of a packed
+bundle: the file that was its reference from the start). Bounds on
 tensors are widened by the reference's own bound for that.
 """
 
@@ -22,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.face import Face
+from pocketface.converters.executors import executor_of
 from pocketface.converters.parity import ParityResult, References, compare, judge
-from pocketface.converters.reference import golden_references, preprocess
+from pocketface.converters.readers.registry import READERS
+from pocketface.converters.reference import annotated_references, comparable, golden_references, preprocess
 from pocketface.converters.signature import check_signature, read_signature
-from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import Bundle
-from pocketface.sdk.errors import BadInputError, MissingExtraError, PocketfaceError
+from pocketface.sdk.errors import MissingExtraError, PocketfaceError
 from pocketface.sdk.geometry import Box, Crop
-from pocketface.sdk.images import read_image
 from pocketface.sdk.manifest import Stage, Tolerances, Variant
 from pocketface.sdk.postprocess import decode
 from pocketface.sdk.predictor import Predictor
@@ -41,6 +42,9 @@ GOLDEN_RATIO, GOLDEN_SLACK = 1.1, 1e-3
 
 MAX_INPUT_ERROR = 1e-4
 """Of a golden case's network input made from its image again, in units of the normalised input."""
+MAX_PIXEL_ERROR, MAX_PIXEL_SHARE = 1.0, 0.01
+"""Of a golden case's input of uint8 pixels made again: a few may lie halfway between two values and round either way
+on another processor."""
 MAX_DECODE_ERROR = 1e-2
 """Of a golden case's landmarks decoded again, in pixels of its image."""
 
@@ -128,6 +132,8 @@ class _Running:
     """A variant while it is being checked."""
 
     variant: Variant
+    source: str
+    """What the golden cases come from."""
     predictor: Predictor | None = None
     golden: ParityResult | None = None
     golden_bound: float | None = None
@@ -186,15 +192,17 @@ def verify_bundle(
     # One stage is what schema 1's readers run; a chain would need its golden cases step by step.
     stage = manifest.variant(ids[0])[0]
     problems += _check_golden_cases(cases, stage)
-    golden = golden_references(cases)
+    golden = golden_references(cases, stage)
+    source = manifest.provenance.reference
     for id in ids:
-        item = _Running(manifest.variant(id)[1])
+        item = _Running(manifest.variant(id)[1], manifest.provenance.reference_text)
         running.append(item)
         _check_file(bundle, item)
         if item.predictor is not None:
             _check_golden(item, golden, stage)
         step()
-    reference = next((item for item in _fp32_first(running, manifest.default) if _reproduces(item)), None)
+    able = [item for item in running if item.variant.id == source] if source else _fp32_first(running, manifest.default)
+    reference = next((item for item in able if _reproduces(item)), None)
     if faces:
         annotated = _annotated(faces, stage, reference)
         step()
@@ -202,7 +210,11 @@ def verify_bundle(
             if item.predictor is not None and reference is not None and annotated is not None:
                 _check_task(item, reference, annotated, stage)
             elif item.predictor is not None:
-                item.failed.append("no fp32 variant reproduces torch's golden outputs, so accuracy has no reference")
+                item.failed.append(
+                    f"variant {source} does not reproduce its golden outputs, so accuracy has no reference"
+                    if source
+                    else "no fp32 variant reproduces torch's golden outputs, so accuracy has no reference"
+                )
             step()
     return VerifyReport(
         bundle=manifest.name,
@@ -219,18 +231,29 @@ def _check_golden_cases(cases: list[dict[str, NDArray[Any]]], stage: Stage) -> l
     for number, case in enumerate(cases):
         crop = Crop.from_box(Box(*(float(value) for value in case["box"])), stage.preprocess.box_scale)
         tensor = preprocess(case["image"], crop, stage.preprocess)
-        error = float(np.abs(tensor - case[f"step0.input.{stage.inputs[0].name}"]).max())
-        if not error <= MAX_INPUT_ERROR:
-            problems.append(f"golden case {number}: network input off by {error:.3g} > {MAX_INPUT_ERROR:g}")
+        problems += [f"golden case {number}: {text}" for text in _input_problems(tensor, case, stage)]
         outputs = {spec.name: case[f"step0.output.{spec.name}"] for spec in stage.outputs}
         decoded = decode(outputs, stage, crop)
         error = float(np.abs(decoded.points - case["step0.decoded.points"]).max())
         if not error <= MAX_DECODE_ERROR:
             problems.append(f"golden case {number}: decoded landmarks off by {error:.3g} > {MAX_DECODE_ERROR:g} px")
-        error = abs(decoded.score - float(case["step0.decoded.score"]))
+        error = 0.0 if decoded.score is None else abs(decoded.score - float(case["step0.decoded.score"]))
         if not error <= MAX_INPUT_ERROR:
             problems.append(f"golden case {number}: decoded score off by {error:.3g} > {MAX_INPUT_ERROR:g}")
     return problems
+
+
+def _input_problems(tensor: NDArray[Any], case: Mapping[str, NDArray[Any]], stage: Stage) -> list[str]:
+    """How a network input differs from the recorded one, beyond rounding."""
+    # In float64: uint8 pixels would wrap around.
+    errors = np.abs(tensor.astype(np.float64) - case[f"step0.input.{stage.inputs[0].name}"])
+    bound = MAX_PIXEL_ERROR if tensor.dtype == np.uint8 else MAX_INPUT_ERROR
+    found = []
+    if not errors.max() <= bound:
+        found.append(f"network input off by {errors.max():.3g} > {bound:g}")
+    elif tensor.dtype == np.uint8 and (errors > 0).mean() > MAX_PIXEL_SHARE:
+        found.append(f"{100 * (errors > 0).mean():.3g} % of the input's pixels are off > {100 * MAX_PIXEL_SHARE:g} %")
+    return found
 
 
 def _check_file(bundle: Bundle, item: _Running) -> None:
@@ -241,19 +264,20 @@ def _check_file(bundle: Bundle, item: _Running) -> None:
     if variant.status == "unverified" and variant.id not in bundle.manifest.allow_unverified:
         item.failed.append("it is shipped unverified without being listed in allow_unverified")
     path = bundle.variant_path(variant)
-    runs = has_executor(variant.format)
-    if not runs:
+    executor = executor_of(variant.format)
+    if executor is None:
         item.unchecked.append(f"nothing here can run {variant.format}")
     try:
-        item.failed += check_signature(read_signature(variant.format, path), variant.inputs, variant.outputs)
-        if runs:
-            item.predictor = Predictor(bundle, variant=variant.id)
+        found = read_signature(variant.format, path)
+        item.failed += check_signature(found, variant.inputs, variant.outputs, variant.unused)
+        if executor is not None:
+            item.predictor = Predictor(bundle, variant=variant.id, executor=executor)
     except MissingExtraError as error:
-        if runs:
+        if executor is not None:
             item.failed.append(error.what)
     except PocketfaceError as error:
         # A format of a later version, which nothing here knows, stays unchecked.
-        (item.failed if runs or variant.format == "coreml" else item.unchecked).append(error.what)
+        (item.failed if executor is not None or variant.format in READERS else item.unchecked).append(error.what)
 
 
 def _check_golden(item: _Running, golden: References, stage: Stage) -> None:
@@ -267,9 +291,11 @@ def _check_golden(item: _Running, golden: References, stage: Stage) -> None:
     if bounds.max_tensor_error is not None or found.broken:
         item.failed += _reasons(found, tensor_bounds, "golden cases: ")
         return
-    if bounds.max_score_error is not None and not found.outputs["score"].max_error <= bounds.max_score_error:
-        error = found.outputs["score"].max_error
-        item.failed.append(f"golden cases: max error of score {error:.4g} > {bounds.max_score_error:g} probability")
+    score = found.outputs.get("score")
+    if score is not None and bounds.max_score_error is not None and not score.max_error <= bounds.max_score_error:
+        item.failed.append(
+            f"golden cases: max error of score {score.max_error:.4g} > {bounds.max_score_error:g} probability"
+        )
     if recorded is None or recorded.golden_error is None:
         item.unchecked.append(NO_RECORD)
         return
@@ -277,7 +303,8 @@ def _check_golden(item: _Running, golden: References, stage: Stage) -> None:
     error = found.golden_error if found.golden_error is not None else float("nan")
     if not error <= item.golden_bound:
         item.failed.append(
-            f"golden cases: mean landmark distance to torch {error:.4g} > {item.golden_bound:.4g} crop sides "
+            f"golden cases: mean landmark distance to {item.source.removesuffix(' fp32')} {error:.4g} > "
+            f"{item.golden_bound:.4g} crop sides "
             f"(recorded {recorded.golden_error:.4g})"
         )
 
@@ -296,23 +323,8 @@ def _annotated(faces: Sequence[Face], stage: Stage, reference: _Running | None) 
     """Annotated faces as the reference variant sees them."""
     if reference is None or reference.predictor is None:
         return None
-    inputs, truth = [], []
-    for face in faces:
-        if face.points.shape != (stage.scheme.points, 2):
-            raise BadInputError(
-                f"{face.name} has {len(face.points)} landmarks", expected=f"{stage.scheme.points} ({stage.scheme.name})"
-            )
-        crop = Crop.from_box(face.box, stage.preprocess.box_scale)
-        inputs.append(preprocess(read_image(face.image), crop, stage.preprocess))
-        truth.append(crop.to_normalised(face.points))
-    points_name, score_name = _output_names(stage)
-    outputs = [reference.predictor.predict_tensor(tensor) for tensor in inputs]
-    return References(
-        np.concatenate(inputs),
-        np.concatenate([output[points_name] for output in outputs]),
-        np.concatenate([output[score_name] for output in outputs]),
-        np.stack(truth),
-    )
+    predictor = reference.predictor
+    return annotated_references(lambda tensor: comparable(predictor.predict_tensor(tensor), stage), faces, stage)
 
 
 def _check_task(item: _Running, reference: _Running, annotated: References, stage: Stage) -> None:
@@ -347,15 +359,9 @@ def _compared(
     predictor = item.predictor
     if predictor is None:
         return None
-    names = dict(zip(("points", "score"), _output_names(stage), strict=True))
-
-    def run(tensor: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-        outputs = predictor.predict_tensor(tensor)
-        return {ours: outputs[name] for ours, name in names.items()}
-
     try:
         return compare(
-            run,
+            lambda tensor: comparable(predictor.predict_tensor(tensor), stage),
             variant=item.variant.id,
             executor=predictor.backend.executor,
             golden=golden,
@@ -366,9 +372,3 @@ def _compared(
     except PocketfaceError as error:
         item.failed.append(error.what)
         return None
-
-
-def _output_names(stage: Stage) -> tuple[str, str]:
-    """Names of the landmark and of the score output."""
-    names = {spec.decode: spec.name for spec in stage.outputs}
-    return names["normalised_points"], names["face_logit"]

@@ -60,7 +60,8 @@ class Bundle:
 
         Returns:
             One dict a case: ``image`` (H, W, 3) uint8, ``box`` (4,) float64, and for stage k ``stepK.input.NAME``,
-            ``stepK.output.NAME`` (float32, shapes of the contract), ``stepK.decoded.points``, ``stepK.decoded.score``.
+            ``stepK.output.NAME`` (types and shapes of the contract), ``stepK.decoded.points``, and
+            ``stepK.decoded.score`` where the stage has a face score.
 
         Raises:
             BundleError: a case is no npz file, too large, needs pickle, or lacks an array.
@@ -102,9 +103,10 @@ class Bundle:
         }
         for number, stage in enumerate(self.manifest.stages):
             for kind, specs in (("input", stage.inputs), ("output", stage.outputs)):
-                wanted |= {f"step{number}.{kind}.{spec.name}": (spec.shape, np.float32) for spec in specs}
+                wanted |= {f"step{number}.{kind}.{spec.name}": (spec.shape, np.dtype(spec.dtype)) for spec in specs}
             wanted[f"step{number}.decoded.points"] = ((stage.scheme.points, 2), np.float32)
-            wanted[f"step{number}.decoded.score"] = ((), np.float32)
+            if any(spec.decode == "face_logit" for spec in stage.outputs):
+                wanted[f"step{number}.decoded.score"] = ((), np.float32)
         return wanted
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Annotated, Any, NoReturn
@@ -17,10 +18,12 @@ import typer
 from typer.core import TyperGroup
 
 from pocketface.sdk import commands
+from pocketface.sdk.doctor.command import doctor
 from pocketface.sdk.errors import EnvironmentProblemError, MissingExtraError, PocketfaceError, UnknownNameError
 from pocketface.sdk.files import os_problem
 
 GROUP = "pocketface.commands"
+DEBUG = "--debug"
 
 # Which extra brings what the commands of a package import.
 _EXTRAS = {"benchmarks": "bench", "converters": "compress", "compression": "compress"}
@@ -58,10 +61,17 @@ class CommandGroup(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run; with ``standalone_mode``, always ends in ``SystemExit`` with one of the exit codes."""
+        """Run; with ``standalone_mode``, always ends in ``SystemExit`` with one of the exit codes.
+
+        ``--debug``, anywhere on the line, shows the traceback of an error and of its causes before its one line.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        debug = DEBUG in given
+        given = [word for word in given if word != DEBUG]
+        extra = {"obj": {"debug": debug}, **extra}  # for commands that have more to show
 
         def plain() -> Any:
-            return super(CommandGroup, self).main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            return super(CommandGroup, self).main(given, prog_name, complete_var, False, windows_expand_args, **extra)
 
         if not standalone_mode:
             return plain()
@@ -69,6 +79,8 @@ class CommandGroup(TyperGroup):
             result = plain()
             sys.stdout.flush()
         except PocketfaceError as error:
+            if debug:
+                traceback.print_exception(error)
             _end(error.exit_code, str(error))
         except (KeyboardInterrupt, typer.Abort):
             result = 130
@@ -184,12 +196,16 @@ def pocketface(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Show the traceback of an error, too; anywhere on the line.")
+    ] = False,
 ) -> None:
     """Big face models in, small verified mobile bundles out."""
 
 
 app.command("run", epilog=commands.RUN_EXAMPLE)(commands.run)
 app.command("inspect", epilog=commands.INSPECT_EXAMPLE)(commands.inspect)
+app.command("doctor", epilog=doctor.epilog)(doctor)
 
 
 def main() -> NoReturn:

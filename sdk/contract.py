@@ -10,11 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from pocketface.sdk.errors import BundleError, ConfigError
-from pocketface.sdk.manifest import Binding, FileEntry, Manifest, Stage, TensorSpec, Variant
+from pocketface.sdk.manifest import Binding, FileEntry, Manifest, OutputSpec, Stage, TensorSpec, Variant
 from pocketface.sdk.schemes import check_scheme
 
 SINGLE_FILE = ("onnx", "tflite", "executorch")
 """Formats whose variants are exactly one file; the others are folders."""
+
+POINTS = ("normalised_points", "unit_points", "pixel_points")
+"""The decodings that give landmarks."""
 
 _AGAIN = "Fetch or build the bundle again"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -39,6 +42,9 @@ def check_manifest(manifest: Manifest) -> None:
         raise BundleError(
             f"manifest.json: default variant {manifest.default!r} does not exist", choices=ids, next=_AGAIN
         )
+    reference = manifest.provenance.reference
+    if reference and reference not in ids:
+        raise BundleError(f"manifest.json: reference variant {reference!r} does not exist", choices=ids, next=_AGAIN)
     for stage in manifest.stages:
         _check_stage(stage)
 
@@ -103,19 +109,35 @@ def _check_stage(stage: Stage) -> None:
     image = {spec.name: spec.shape for spec in stage.inputs}.get("image")
     if image != (1, 3, size, size):
         raise _wrong(f"{where} has input 'image' of shape {image}", f"(1, 3, {size}, {size})")
+    _check_types(where, stage)
     try:
         check_scheme(stage.scheme)
     except ConfigError as error:
         raise BundleError(f"manifest.json: {error.what}", expected=error.expected, next=_AGAIN) from error
-    shapes = {"normalised_points": (1, stage.scheme.points, 2), "face_logit": (1,)}
     for spec in stage.outputs:
-        if spec.shape != shapes[spec.decode]:
-            raise _wrong(f"{where}, output {spec.name!r} has shape {spec.shape}", str(shapes[spec.decode]))
-    decodes = sorted(spec.decode for spec in stage.outputs)
-    if decodes != sorted(shapes):
-        raise _wrong(f"{where} decodes to {', '.join(decodes) or 'nothing'}", ", ".join(sorted(shapes)) + ", once each")
+        shape = (1, stage.scheme.points, 2) if spec.decode in POINTS else (1,)
+        if spec.shape != shape:
+            raise _wrong(f"{where}, output {spec.name!r} has shape {spec.shape}", str(shape))
+    decodes = [spec.decode for spec in stage.outputs]
+    if sum(kind in POINTS for kind in decodes) != 1 or decodes.count("face_logit") > 1:
+        raise _wrong(
+            f"{where} decodes to {', '.join(decodes) or 'nothing'}",
+            f"one of {', '.join(POINTS)}, and at most one face_logit",
+        )
     for variant in stage.variants:
         _check_variant(variant, stage)
+
+
+def _check_types(where: str, stage: Stage) -> None:
+    """float32 throughout, but for an image of pixels that the network normalises itself."""
+    for spec in (*stage.inputs, *stage.outputs):
+        pixels = spec.name == "image" and bool(stage.preprocess.inside)
+        if spec.dtype != ("uint8" if pixels else "float32"):
+            inside = f"preprocess.inside {stage.preprocess.inside!r}"
+            raise _wrong(
+                f"{where}, tensor {spec.name!r} is {spec.dtype} with {inside}",
+                "uint8 for an image that is normalised inside the network, float32 for everything else",
+            )
 
 
 def _check_variant(variant: Variant, stage: Stage) -> None:
@@ -138,6 +160,16 @@ def _check_variant(variant: Variant, stage: Stage) -> None:
         raise _wrong(f"{where} is {variant.status} without a reason", "the reason")
     _check_bindings(where, variant.inputs, stage.inputs)
     _check_bindings(where, variant.outputs, stage.outputs)
+    _unique(f"{where}, output", [*(binding.tensor for binding in variant.outputs.values()), *variant.unused])
+
+
+def same_values(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether an output of the first shape holds the second's values in the same order: apart from sides of 1 it has
+    the same sides, or is flat."""
+    return tuple(side for side in found if side != 1) in (
+        tuple(side for side in wanted if side != 1),
+        tuple(side for side in (math.prod(wanted),) if side != 1),
+    )
 
 
 def _check_bindings(where: str, bindings: dict[str, Binding], specs: tuple[TensorSpec, ...]) -> None:
@@ -148,8 +180,15 @@ def _check_bindings(where: str, bindings: dict[str, Binding], specs: tuple[Tenso
         binding, shape = bindings[spec.name], spec.shape
         if binding.layout == "NHWC" and len(shape) == 4:
             shape = (shape[0], shape[2], shape[3], shape[1])
-        if binding.shape != shape:
+        if binding.shape != shape and not (isinstance(spec, OutputSpec) and same_values(binding.shape, shape)):
             raise _wrong(f"{where}, tensor {spec.name!r} has shape {binding.shape}", str(shape))
+        if spec.dtype == "uint8":
+            if binding.dtype != "uint8" or binding.scale is not None or binding.zero_point is not None:
+                raise _wrong(
+                    f"{where}, tensor {spec.name!r} is {binding.dtype} with scale {binding.scale}",
+                    "uint8 without a scale: the contract feeds pixels",
+                )
+            continue
         whole = binding.dtype in ("int8", "uint8")
         if whole != (binding.scale is not None) or (binding.scale is None and binding.zero_point is not None):
             raise _wrong(

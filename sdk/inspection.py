@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pocketface.sdk import terminal
-from pocketface.sdk.manifest import Manifest, Stage, Variant
+from pocketface.sdk.manifest import DataSource, Manifest, Stage, Variant
 from pocketface.sdk.terminal import count_text, size_text
 
 _COLOURS = {"passed": "green", "failed": "red", "unverified": "yellow"}
@@ -23,11 +23,13 @@ def print_manifest(manifest: Manifest) -> None:
 
 
 def _print_stage(console: Console, stage: Stage, default: str) -> None:
-    size = stage.preprocess.size
+    size, fed = stage.preprocess.size, " of uint8 pixels" if stage.preprocess.inside else ""
     console.print(
         Text(
             f"stage {stage.name}: {stage.task} ({stage.scheme.name}, {stage.scheme.points} points), "
-            f"input {size} x {size}, {count_text(stage.parameters, 'parameters')}, {count_text(stage.flops, 'FLOPs')}"
+            f"input {size} x {size}{fed}, "
+            f"{count_text(stage.parameters, 'parameters')}, "
+            + (count_text(stage.flops, "FLOPs") if stage.flops else "FLOPs not known")
         )
     )
     table = Table(*("variant", "format", "precision", "size", "status", "max error", "pixels", "NME %", "checked by"))
@@ -72,18 +74,28 @@ def _variant_row(variant: Variant, default: str) -> list[str | Text]:
     ]
 
 
+def _source(source: DataSource) -> str:
+    if not source.sha256:  # of a network that was trained elsewhere
+        return f"{source.name}: {source.licence}"
+    return f"{source.name}: {source.faces} faces, {source.licence}, {source.sha256[:16]}"
+
+
 def _provenance(manifest: Manifest) -> Table:
     table = Table("where it comes from", "", show_lines=False)
     rows = [
         ("weights' licence", manifest.weights_licence),
-        *(
-            (f"data, {source.split}", f"{source.name}: {source.faces} faces, {source.licence}, {source.sha256[:16]}")
-            for source in manifest.provenance.data
+        *((f"data, {source.split}", _source(source)) for source in manifest.provenance.data),
+        (
+            "contract" if manifest.provenance.reference else "recipe",
+            f"SHA-256 {manifest.provenance.recipe_sha256[:16]}",
         ),
-        ("recipe", f"SHA-256 {manifest.provenance.recipe_sha256[:16]}"),
+        ("compared with", manifest.provenance.reference_text),
         ("git commit", manifest.provenance.git_commit or "not recorded"),
         ("tools", ", ".join(f"{name} {release}" for name, release in manifest.provenance.tools.items())),
-        ("torch fp32 on the test set", ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items())),
+        (
+            f"{manifest.provenance.reference_text} on the test set",
+            ", ".join(f"{name} {value:.4g}" for name, value in manifest.metrics.items()),
+        ),
         ("may ship unverified", ", ".join(manifest.allow_unverified) or "none"),
     ]
     for name, value in rows:

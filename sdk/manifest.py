@@ -61,7 +61,10 @@ class Preprocess(Part, frozen=True, kw_only=True):
         box_scale: side of the crop over the longer side of the given box. The box follows the ground-truth convention:
             a square of 1.25 x the longer side of the landmarks' bounding box, same centre.
         channels: channel order.
-        mean, std: per channel, in pixel units of [0, 255].
+        mean, std: per channel, in pixel units of [0, 255], in the order of ``channels``.
+        inside: how the network itself normalises the uint8 pixels it is fed: folded into its first weights, by a
+            multiply-add, or in its own way, which only its maker knows; empty where the application normalises and
+            feeds float32.
     """
 
     size: int
@@ -69,10 +72,15 @@ class Preprocess(Part, frozen=True, kw_only=True):
     std: tuple[float, float, float]
     box_scale: float = 1.0
     channels: Literal["RGB", "BGR"] = "RGB"
+    inside: Literal["", "folded", "multiply-add", "own"] = ""
 
 
 class TensorSpec(Part, frozen=True, kw_only=True):
-    """A tensor of the contract, independent of any file. For an input, ``shape`` is in NCHW."""
+    """A tensor of the contract, independent of any file. For an input, ``shape`` is in NCHW.
+
+    The input ``image`` is float32, normalised; or uint8, pixels as they are (see `Preprocess`), and then its bindings
+    are uint8 without a scale, at any precision.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -82,11 +90,12 @@ class TensorSpec(Part, frozen=True, kw_only=True):
 class OutputSpec(TensorSpec, frozen=True, kw_only=True):
     """An output and how it is decoded.
 
-    ``normalised_points``: (1, n, 2) in crop coordinates u in [-0.5, 0.5]. ``face_logit``: (1,); its sigmoid is the
-    probability that the box holds a face.
+    Landmarks, (1, n, 2), x before y: ``normalised_points`` in crop coordinates u in [-0.5, 0.5]; ``unit_points`` in
+    [0, 1], u + 0.5; ``pixel_points`` in pixels of the network's input, centres at integers, (u + 0.5) S - 0.5.
+    ``face_logit``: (1,); its sigmoid is the probability that the box holds a face. A network may have none.
     """
 
-    decode: Literal["normalised_points", "face_logit"]
+    decode: Literal["normalised_points", "unit_points", "pixel_points", "face_logit"]
 
 
 class StateSpec(Part, frozen=True, kw_only=True):
@@ -107,7 +116,8 @@ class Binding(Part, frozen=True, kw_only=True):
 
     Attributes:
         tensor: the name in the file; for TFLite, the name in its signature.
-        shape, dtype, layout: as the file has them.
+        shape, dtype, layout: as the file has them. An output's shape may differ from the contract's by sides of 1, or
+            be flat: (1, 2n) holds x0, y0, x1, y1 and so on.
         scale, zero_point: quantization of the tensor at the file's border, if it is quantized there.
     """
 
@@ -120,26 +130,33 @@ class Binding(Part, frozen=True, kw_only=True):
 
 
 class Tolerances(Part, frozen=True, kw_only=True):
-    """Bounds a variant keeps, against torch fp32. None: not bounded.
+    """Bounds a variant keeps, against the reference: torch fp32, or the file that `Provenance` names. None: no bound.
 
     Attributes:
         max_tensor_error: largest error of a landmark coordinate, in crop sides, and of the face probability.
         max_nme_increase: rise of the NME on the same faces, in percentage points.
         max_score_error: largest error of the face probability, where it has a bound of its own.
+        max_relative_error: largest error of a raw output over that output's largest value, max|a - b| / max|a|.
     """
 
     max_tensor_error: float | None = None
     max_nme_increase: float | None = None
     max_score_error: float | None = None
+    max_relative_error: float | None = None
 
 
 class OutputParity(Part, frozen=True, kw_only=True):
-    """Error of one output against torch fp32, over every face compared: of normalised coordinates, or of the
+    """Error of one output against the reference, over every face compared: of normalised coordinates, or of the
     probability.
+
+    Attributes:
+        relative_error: of the raw output (the logit, not the probability), max|a - b| / max|a| over all faces; None in
+            bundles of before it was measured.
     """
 
     max_error: float
     mean_error: float
+    relative_error: float | None = None
 
 
 class Parity(Part, frozen=True, kw_only=True):
@@ -149,10 +166,10 @@ class Parity(Part, frozen=True, kw_only=True):
         executor: runtime and version that ran the variant, e.g. ``"onnxruntime 1.31.1"``.
         faces: how many faces were compared.
         outputs: output name -> error.
-        max_pixel_error, mean_pixel_error: landmark distance to torch's, in pixels of the network's input.
-        nme_reference, nme: NME in percent of torch fp32 and of the variant on the same faces.
-        golden_error: mean landmark distance to torch's over the golden cases alone, in crop sides: ``verify`` asks for
-            it again.
+        max_pixel_error, mean_pixel_error: landmark distance to the reference's, in pixels of the network's input.
+        nme_reference, nme: NME in percent of the reference and of the variant on the same faces.
+        golden_error: mean landmark distance to the reference's over the golden cases alone, in crop sides: ``verify``
+            asks for it again.
     """
 
     executor: str
@@ -185,7 +202,11 @@ class Latency(Part, frozen=True, kw_only=True):
 
 
 class Variant(Part, frozen=True, kw_only=True):
-    """One exported file (or folder) of a stage and everything known about it."""
+    """One exported file (or folder) of a stage and everything known about it.
+
+    Attributes:
+        unused: outputs of the file that the contract has no name for.
+    """
 
     id: str
     format: Format
@@ -200,6 +221,7 @@ class Variant(Part, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     latency: tuple[Latency, ...] = ()
     quantization: dict[str, str] = {}
+    unused: tuple[str, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -207,7 +229,7 @@ class Variant(Part, frozen=True, kw_only=True):
 
 
 class Stage(Part, frozen=True, kw_only=True):
-    """One network: its inputs, preprocessing, outputs, decoding and variants."""
+    """One network: its inputs, preprocessing, outputs, decoding and variants. ``flops`` is 0 where it is not known."""
 
     name: str
     task: Literal["landmarks"]
@@ -222,7 +244,7 @@ class Stage(Part, frozen=True, kw_only=True):
 
 
 class DataSource(Part, frozen=True, kw_only=True):
-    """A data set, named and hashed, never by path."""
+    """A data set, named and hashed, never by path. What others trained on has only a name and a licence."""
 
     name: str
     split: str
@@ -232,13 +254,26 @@ class DataSource(Part, frozen=True, kw_only=True):
 
 
 class Provenance(Part, frozen=True, kw_only=True):
-    """Where the bundle comes from."""
+    """Where the bundle comes from.
+
+    Attributes:
+        recipe, recipe_sha256: of the run that trained it; of a bundle that was packed from finished files, the text of
+            the contract, and its hash.
+        reference: what golden cases come from and variants are compared with: empty for torch fp32; of a bundle that
+            was packed, the id of the variant that stands in for it.
+    """
 
     recipe: str
     recipe_sha256: str
     data: tuple[DataSource, ...]
     tools: dict[str, str]
     git_commit: str = ""
+    reference: str = ""
+
+    @property
+    def reference_text(self) -> str:
+        """The reference, for messages."""
+        return f"the file {self.reference}" if self.reference else "torch fp32"
 
 
 class Manifest(Part, frozen=True, kw_only=True):

@@ -84,7 +84,8 @@ class ContoursOverlay:
 
 @dataclass(frozen=True)
 class ScoreOverlay:
-    """The box of every face with its score: one colour above the threshold, another below.
+    """The box of every face with its score: one colour above the threshold, another below. Without a score, the box
+    alone.
 
     Attributes:
         threshold: score from which a face counts as one.
@@ -101,7 +102,8 @@ class ScoreOverlay:
         """(H, W, 3) uint8 -> the same with boxes and scores."""
         result = _copy(image)
         for face in faces:
-            box, colour = face.box, self.colour if face.score >= self.threshold else self.below
+            box = face.box
+            colour = self.colour if face.score is None or face.score >= self.threshold else self.below
             width = self.width if self.width is not None else max(1.0, max(box.width, box.height) / 160)
             # Drawn inside the edges, so that the box of the whole image can be seen too.
             x0, y0, x1, y1 = box.x0 + width / 2, box.y0 + width / 2, box.x1 - width / 2, box.y1 - width / 2
@@ -111,7 +113,9 @@ class ScoreOverlay:
                 pen.line(corners, width)
 
             _paint(result, np.array(corners), width, colour, draw)
-            _label(result, f"{face.score:.2f}", box.x0, box.y0, max(11, round(max(box.width, box.height) / 16)), colour)
+            if face.score is not None:
+                size = max(11, round(max(box.width, box.height) / 16))
+                _label(result, f"{face.score:.2f}", box.x0, box.y0, size, colour)
         return result
 
 

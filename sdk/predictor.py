@@ -1,6 +1,6 @@
 """From an image and boxes to landmarks, with one variant of a bundle.
 
-image, box --Crop, resample, normalise--> tensor --backend--> raw outputs --decode--> Landmarks
+image, box --Crop, network_input--> tensor --backend--> raw outputs --decode--> Landmarks
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pocketface.sdk.backends.base import Backend, Tensors
+from pocketface.sdk.backends.base import Backend, Tensor, Tensors
 from pocketface.sdk.backends.registry import BACKENDS, has_executor
 from pocketface.sdk.bundle import Bundle, open_bundle
 from pocketface.sdk.errors import BadInputError, BundleError, EnvironmentProblemError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array, read_image, to_rgb
 from pocketface.sdk.manifest import Manifest
-from pocketface.sdk.postprocess import decode
-from pocketface.sdk.preprocess import normalise, resample
+from pocketface.sdk.postprocess import decode, in_contract_shape
+from pocketface.sdk.preprocess import network_input
 from pocketface.sdk.results import Landmarks, Timings
 
 ImageLike: TypeAlias = NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
@@ -36,6 +36,7 @@ class Predictor:
         bundle: an opened bundle; it may be closed afterwards.
         variant: id of the variant (default: the bundle's own choice).
         threads: threads the runtime may use, at least 1.
+        executor: what runs the variant, instead of its format's runtime.
 
     Attributes:
         manifest, stage, variant: the contract it follows.
@@ -47,7 +48,9 @@ class Predictor:
         EnvironmentProblemError: nothing here can run this format.
     """
 
-    def __init__(self, bundle: Bundle, *, variant: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, bundle: Bundle, *, variant: str | None = None, threads: int = 1, executor: type[Backend] | None = None
+    ) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
             raise BadInputError(f"threads {threads!r}", expected="a whole number from 1 to 1024")
         self.manifest = bundle.manifest
@@ -58,13 +61,13 @@ class Predictor:
                 expected="one image in",
                 next="Update pocketface: pip install -U pocketface",
             )
-        if not has_executor(self.variant.format):
+        if executor is None and not has_executor(self.variant.format):
             raise EnvironmentProblemError(
                 f"variant {self.variant.id!r} is {self.variant.format}, which nothing here can run",
                 choices=runnable(bundle.manifest),
                 next="Choose one of these with --variant, or install its runtime",
             )
-        backend = BACKENDS[self.variant.format]
+        backend = executor or BACKENDS[self.variant.format]
         self.backend: Backend = backend(bundle.variant_path(self.variant), self.variant, threads=threads)
         self.timings: Timings | None = None
 
@@ -102,19 +105,15 @@ class Predictor:
         self.timings = Timings(*(1000 * float(seconds) for seconds in spent))
         return found
 
-    def preprocess(self, image: NDArray[np.uint8], crop: Crop) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB and a crop -> (1, 3, S, S) float32, the network's input."""
-        settings = self.stage.preprocess
-        pixels = resample(image, crop, settings.size)
-        if settings.channels == "BGR":
-            pixels = pixels[:, :, ::-1]
-        return normalise(pixels, settings.mean, settings.std)
+    def preprocess(self, image: NDArray[np.uint8], crop: Crop) -> Tensor:
+        """(H, W, 3) uint8 RGB and a crop -> the network's input: (1, 3, S, S) float32, or uint8 if it takes pixels."""
+        return network_input(image, crop, self.stage.preprocess)
 
-    def predict_tensor(self, tensor: NDArray[np.float32]) -> Tensors:
+    def predict_tensor(self, tensor: Tensor) -> Tensors:
         """Run the network alone.
 
         Args:
-            tensor: (1, 3, S, S) float32, normalised.
+            tensor: (1, 3, S, S) float32, normalised; uint8 pixels where the stage's input says so.
 
         Returns:
             Output name -> raw float32 output, in the contract's shape.
@@ -122,10 +121,12 @@ class Predictor:
         Raises:
             BadInputError: another shape or type.
         """
-        shape = self.stage.inputs[0].shape
-        if tensor.shape != shape or tensor.dtype != np.float32:
-            raise BadInputError(f"tensor of shape {tensor.shape} and type {tensor.dtype}", expected=f"{shape} float32")
-        return self.backend.run({self.stage.inputs[0].name: tensor})
+        spec = self.stage.inputs[0]
+        if tensor.shape != spec.shape or tensor.dtype != spec.dtype:
+            raise BadInputError(
+                f"tensor of shape {tensor.shape} and type {tensor.dtype}", expected=f"{spec.shape} {spec.dtype}"
+            )
+        return in_contract_shape(self.backend.run({spec.name: tensor}), self.stage)
 
 
 def load(path: str | os.PathLike[str], *, variant: str | None = None, threads: int = 1) -> Predictor:

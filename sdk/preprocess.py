@@ -1,6 +1,7 @@
 """From an image to the network's input, exactly as on the phone.
 
-image (H, W, 3) uint8 --resample--> (S, S, 3) float32 in [0, 255] --normalise--> tensor
+image (H, W, 3) uint8 --resample--> (S, S, 3) float32 in [0, 255] --normalise--> tensor float32
+                                                    where the network normalises: --to_pixels--> tensor uint8
 
 The reference: a faster path, and the batched torch twin that training uses (compression/augment/crop.py), are tested
     against it.
@@ -16,6 +17,26 @@ from numpy.typing import NDArray
 
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Crop
+from pocketface.sdk.manifest import Preprocess
+
+
+def network_input(
+    image: NDArray[np.uint8], crop: Crop, settings: Preprocess
+) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """An image and a crop -> the tensor that a stage's contract asks for.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        crop: where the network looks.
+        settings: the stage's.
+
+    Returns:
+        (1, 3, S, S), float32 normalised, or uint8 where ``settings.inside`` says that the network normalises.
+    """
+    pixels = resample(image, crop, settings.size)
+    if settings.channels == "BGR":
+        pixels = pixels[:, :, ::-1]
+    return to_pixels(pixels) if settings.inside else normalise(pixels, settings.mean, settings.std)
 
 
 def halvings(side: float, size: int) -> int:
@@ -100,6 +121,20 @@ def _bilinear(image: NDArray[np.float32], xy: NDArray[np.float64]) -> NDArray[np
             weight = (fraction[:, 0] if dx else 1 - fraction[:, 0]) * (fraction[:, 1] if dy else 1 - fraction[:, 1])
             out += padded[y * (width + 2) + x] * weight[:, None]
     return out
+
+
+def to_pixels(pixels: NDArray[np.float32], layout: str = "NCHW") -> NDArray[np.uint8]:
+    """(S, S, 3) pixel values -> uint8 tensor of batch 1, for a network that normalises itself.
+
+    Args:
+        pixels: (S, S, 3) float32; rounded half to even and clipped to [0, 255].
+        layout: ``"NCHW"`` or ``"NHWC"``.
+
+    Returns:
+        (1, 3, S, S) or (1, S, S, 3) uint8, contiguous.
+    """
+    tensor = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(tensor.transpose(2, 0, 1)[None] if layout == "NCHW" else tensor[None])
 
 
 def normalise(

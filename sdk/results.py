@@ -17,13 +17,13 @@ class Landmarks:
 
     Attributes:
         points: (n, 2) float32, x and y in pixels of the original image.
-        score: probability that the box holds a face, in [0, 1].
+        score: probability that the box holds a face, in [0, 1]; None from a network that gives none.
         box: the box it was looked for in.
         scheme: name of the landmark scheme, e.g. ``"ibug68"``.
     """
 
     points: NDArray[np.float32]
-    score: float
+    score: float | None
     box: Box
     scheme: str
 
@@ -31,17 +31,15 @@ class Landmarks:
         """As plain lists and numbers, for JSON."""
         return {
             "scheme": self.scheme,
-            "score": float(self.score),
+            "score": None if self.score is None else float(self.score),
             "box": [float(value) for value in self.box],
             "points": self.points.astype(float).tolist(),
         }
 
     def __str__(self) -> str:
         (x0, y0), (x1, y1) = self.points.min(axis=0), self.points.max(axis=0)
-        return (
-            f"{len(self.points)} points ({self.scheme}), score {self.score:.3f}, "
-            f"x {x0:.1f} to {x1:.1f}, y {y0:.1f} to {y1:.1f}"
-        )
+        score = "no score" if self.score is None else f"score {self.score:.3f}"
+        return f"{len(self.points)} points ({self.scheme}), {score}, x {x0:.1f} to {x1:.1f}, y {y0:.1f} to {y1:.1f}"
 
 
 @dataclass(frozen=True)

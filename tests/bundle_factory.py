@@ -1,7 +1,7 @@
 """A complete tiny bundle for tests, built without torch: the network is a real function of the image, and its golden
 outputs come from numpy, not from the runtime under test.
 
-image (1, 3, S, S) --mean over a 4 x 4 grid--> 48 values --Gemm--> points (1, n, 2) and score (1,)
+image (1, 3, S, S) [--normalise if uint8] --mean over a 4 x 4 grid--> 48 values --Gemm--> points (1, n, 2), score (1,)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from pocketface.sdk import manifest as m
 from pocketface.sdk.geometry import Box, Crop
-from pocketface.sdk.preprocess import normalise, resample
+from pocketface.sdk.preprocess import normalise, resample, to_pixels
 from pocketface.sdk.schemes import load_scheme
 
 GRID = 4
@@ -59,11 +59,18 @@ def forward(tensor: NDArray[np.float32], values: dict[str, NDArray[np.float32]])
     return {"points": out[:-1].reshape(1, -1, 2).astype(np.float32), "score": out[-1:].astype(np.float32)}
 
 
-def onnx_bytes(size: int, points: int, values: dict[str, NDArray[np.float32]]) -> bytes:
-    """The same network as an ONNX file."""
-    cell = size // GRID
+def onnx_bytes(size: int, points: int, values: dict[str, NDArray[np.float32]], pixels: bool = False) -> bytes:
+    """The same network as an ONNX file; with ``pixels``, one that takes uint8 and normalises."""
+    cell, first = size // GRID, "normalised" if pixels else "image"
+    taken = TensorProto.UINT8 if pixels else TensorProto.FLOAT
+    inside = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["float", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["normalised"]),
+    ]
     nodes = [
-        helper.make_node("AveragePool", ["image"], ["pooled"], kernel_shape=[cell, cell], strides=[cell, cell]),
+        *(inside if pixels else []),
+        helper.make_node("AveragePool", [first], ["pooled"], kernel_shape=[cell, cell], strides=[cell, cell]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("Gemm", ["flat", "W", "b"], ["out"]),
         helper.make_node("Slice", ["out", "zero", "last", "axis"], ["xy"]),
@@ -81,10 +88,13 @@ def onnx_bytes(size: int, points: int, values: dict[str, NDArray[np.float32]]) -
     }
     constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
     constants += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in integers.items()]
+    if pixels:
+        for name, value in (("mean", MEAN), ("std", STD)):
+            constants.append(numpy_helper.from_array(np.array(value, np.float32).reshape(1, 3, 1, 1), name))
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, size, size])],
+        [helper.make_tensor_value_info("image", taken, [1, 3, size, size])],
         [
             helper.make_tensor_value_info("points", TensorProto.FLOAT, [1, points, 2]),
             helper.make_tensor_value_info("score", TensorProto.FLOAT, [1]),
@@ -119,6 +129,7 @@ def make_bundle(
     variants: Sequence[str] = ("fp32.onnx",),
     golden: int = 2,
     allow_unverified: Sequence[str] = (),
+    pixels: bool = False,
 ) -> Path:
     """Build a bundle.
 
@@ -130,11 +141,13 @@ def make_bundle(
             status ``unverified``.
         golden: number of golden cases.
         allow_unverified: what the manifest says about variants without an executor.
+        pixels: the network takes uint8 pixels and normalises itself.
     """
     for name in ("models", "golden"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    preprocess = m.Preprocess(size=size, mean=MEAN, std=STD)
-    cases = [_golden_case(number, size, points) for number in range(golden)]
+    preprocess = m.Preprocess(size=size, mean=MEAN, std=STD, inside="multiply-add" if pixels else "")
+    dtype: Any = "uint8" if pixels else "float32"
+    cases = [_golden_case(number, size, points, pixels) for number in range(golden)]
     names = {68: "ibug68", 98: "wflw98"}
     ring = m.Scheme(
         name=f"ring{points}",
@@ -152,7 +165,7 @@ def make_bundle(
                 name="landmarks",
                 task="landmarks",
                 preprocess=preprocess,
-                inputs=(m.TensorSpec(name="image", shape=(1, 3, size, size)),),
+                inputs=(m.TensorSpec(name="image", shape=(1, 3, size, size), dtype=dtype),),
                 outputs=(
                     m.OutputSpec(name="points", shape=(1, points, 2), decode="normalised_points"),
                     m.OutputSpec(name="score", shape=(1,), decode="face_logit"),
@@ -160,7 +173,7 @@ def make_bundle(
                 scheme=load_scheme(names[points]) if points in names else ring,
                 parameters=49 * (2 * points + 1),
                 flops=96 * (2 * points + 1),
-                variants=tuple(_variant(folder, id, size, points, cases) for id in variants),
+                variants=tuple(_variant(folder, id, size, points, cases, dtype) for id in variants),
             ),
         ),
         golden=tuple(_golden_file(folder, number, case) for number, case in enumerate(cases)),
@@ -179,10 +192,12 @@ def make_bundle(
     return folder
 
 
-def _variant(folder: Path, id: str, size: int, points: int, cases: list[dict[str, Any]]) -> m.Variant:
+def _variant(
+    folder: Path, id: str, size: int, points: int, cases: list[dict[str, Any]], dtype: Any = "float32"
+) -> m.Variant:
     precision, _, format = id.partition(".")
     binding = {
-        "inputs": {"image": m.Binding(tensor="image", shape=(1, 3, size, size), layout="NCHW")},
+        "inputs": {"image": m.Binding(tensor="image", shape=(1, 3, size, size), dtype=dtype, layout="NCHW")},
         "outputs": {
             "points": m.Binding(tensor="points", shape=(1, points, 2)),
             "score": m.Binding(tensor="score", shape=(1,)),
@@ -208,7 +223,7 @@ def _variant(folder: Path, id: str, size: int, points: int, cases: list[dict[str
         )
     path = f"models/tiny.{precision}.onnx"
     values = weights(points, precision)
-    (folder / path).write_bytes(onnx_bytes(size, points, values))
+    (folder / path).write_bytes(onnx_bytes(size, points, values, dtype == "uint8"))
     parity = _parity(values, cases, size) if cases else None
     status, reason = ("passed", "") if cases else ("unverified", "no golden cases")
     return m.Variant(files=(entry(folder, path),), status=status, reason=reason, parity=parity, **common)
@@ -216,7 +231,7 @@ def _variant(folder: Path, id: str, size: int, points: int, cases: list[dict[str
 
 def _parity(values: dict[str, NDArray[np.float32]], cases: list[dict[str, Any]], size: int) -> m.Parity:
     """What numpy finds when it compares these weights with the golden outputs, in the units the manifest asks for."""
-    found = [forward(case["step0.input.image"], values) for case in cases]
+    found = [forward(_as_float(case["step0.input.image"]), values) for case in cases]
     points = np.stack([new["points"] - case["step0.output.points"] for new, case in zip(found, cases, strict=True)])
     scores = np.array(
         [
@@ -238,12 +253,20 @@ def _parity(values: dict[str, NDArray[np.float32]], cases: list[dict[str, Any]],
     )
 
 
-def _golden_case(number: int, size: int, points: int) -> dict[str, Any]:
+def _as_float(tensor: NDArray[Any]) -> NDArray[np.float32]:
+    """What the network makes of its input before anything else."""
+    if tensor.dtype != np.uint8:
+        return tensor
+    return np.stack([(tensor[:, c].astype(np.float32) - MEAN[c]) / STD[c] for c in range(3)], axis=1).astype(np.float32)
+
+
+def _golden_case(number: int, size: int, points: int, pixels: bool = False) -> dict[str, Any]:
     image = picture(seed=number)
     box = Box(20 + number, 8, 71 + number, 59)
     crop = Crop.from_box(box)
-    tensor = normalise(resample(image, crop, size), MEAN, STD)
-    raw = forward(tensor, weights(points))
+    values = resample(image, crop, size)
+    tensor = to_pixels(values) if pixels else normalise(values, MEAN, STD)
+    raw = forward(_as_float(tensor), weights(points))
     return {
         "image": image,
         "box": np.array(box, np.float64),

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ LAYERS = ("sdk", "benchmarks", "converters", "compression")
 FILES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 
 RUNTIME = {"numpy", "PIL", "msgspec", "typer", "rich", "onnxruntime"}
-TFLITE = {"ai_edge_litert", "tflite_runtime"}
+PREDECESSORS = {"tflite_runtime"}
 NO_TORCH = {"torch", "lightning", "torchvision", "timm", "litert_torch", "coremltools", "torchao", "nncf"}
 
 
@@ -67,11 +68,17 @@ def test_nothing_reaches_up(path):
     assert not loose, f"{name(path)} imports {loose} instead of pocketface.…"
 
 
+def brought_by(extra: str) -> set[str]:
+    """Packages that an extra of pyproject.toml asks for: a backend may import those of the extra it is called after."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in extras.get(extra, [])}
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(ROOT / "sdk")], ids=name)
 def test_the_runtime_needs_only_its_dependencies(path):
     allowed = RUNTIME | {"pocketface"} | sys.stdlib_module_names
     if path.parent.name == "backends":
-        allowed |= TFLITE
+        allowed |= brought_by(path.stem) | PREDECESSORS
     foreign = {module.split(".")[0] for module in imported(path)} - allowed
     assert not foreign, f"{name(path)} imports {sorted(foreign)}"
 

@@ -19,8 +19,11 @@ from torch import Tensor, nn
 
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.formats.registry import EXPORTERS
+from pocketface.converters.pixels import PixelInput
 
 SIZE, POINTS = 32, 68
+MEAN, STD = (127.0, 120.0, 110.0), (64.0, 60.0, 50.0)
+"""Of the network that takes pixels."""
 
 
 def _block(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -89,15 +92,36 @@ def torch_outputs(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
 
 def exported(format: str, precision: str = "fp32") -> Exported:
     """The tiny network in one format."""
-    return _exported(format, precision)
+    return _exported(format, precision, False)
+
+
+def pixel_exported(format: str, precision: str = "fp32") -> Exported:
+    """The tiny network that takes uint8 pixels, in one format."""
+    return _exported(format, precision, True)
 
 
 @functools.cache
-def _exported(format: str, precision: str) -> Exported:
+def pixel_net() -> PixelInput:
+    """The tiny network with its normalisation inside; its first convolution pads, so as a multiply-add."""
+    return PixelInput(tiny_net(), MEAN, STD, size=SIZE)
+
+
+@functools.cache
+def pixel_inputs(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    """(count, 3, SIZE, SIZE) uint8: the pictures of ``inputs``, as pixels."""
+    mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    images: NDArray[np.uint8] = np.rint(inputs(count, seed) * std + mean).clip(0, 255).astype(np.uint8)
+    images.setflags(write=False)
+    return images
+
+
+@functools.cache
+def _exported(format: str, precision: str, pixels: bool) -> Exported:
     exporter = EXPORTERS[format]
-    fp32 = exported(format) if precision != "fp32" else None
-    path = _folder() / f"tiny.{precision}{exporter.suffix}"
-    result: Exported = exporter.export(tiny_net(), precision=precision, path=path, input_size=SIZE, fp32=fp32)
+    fp32 = _exported(format, "fp32", pixels) if precision != "fp32" else None
+    path = _folder() / f"{'pixels' if pixels else 'tiny'}.{precision}{exporter.suffix}"
+    net = pixel_net() if pixels else tiny_net()
+    result: Exported = exporter.export(net, precision=precision, path=path, input_size=SIZE, fp32=fp32)
     return result
 
 

@@ -3,26 +3,24 @@ its fp32 file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.inputs import network_inputs
+from pocketface.compression.pipeline.inputs import network_inputs, shipped_network
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.pipeline.train import Trained
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.training.faces import thin
+from pocketface.compression.variants import exported_precisions, make, quantized_precisions
 from pocketface.converters.formats.base import Exported
-from pocketface.converters.formats.registry import EXPORTERS
-from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.manifest import Binding
 from pocketface.sdk.progress import say
 
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 QUANTIZE_VERSION = 1
 _LIST = "exported.json"
 
@@ -38,28 +36,9 @@ class _Record(msgspec.Struct, frozen=True):
     quantization: dict[str, str]
 
 
-def check_formats(formats: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a combination that does not exist, before anything is trained.
-
-    Raises:
-        UnknownNameError: an unknown format.
-        ConfigError: a precision that the format does not have.
-    """
-    for name, precisions in formats.items():
-        valid = _plain(name) + _quantized(name)
-        for precision in precisions:
-            if precision not in valid:
-                raise ConfigError(f"export.formats.{name}: no precision {precision!r}", choices=valid)
-        if "fp32" not in precisions:
-            raise ConfigError(
-                f"export.formats.{name}: no fp32", next="Add fp32: the others are made and judged from it"
-            )
-
-
 def export_stages(context: Context, student: Trained) -> list[Exported]:
     """Every variant that the recipe asks for, in its order."""
     formats = context.recipe.export.formats
-    check_formats(formats)
     exported = _export(context, student)
     quantized = _quantize(context, student, exported)
     found = {(item.format, item.precision): item for item in exported + quantized}
@@ -67,65 +46,77 @@ def export_stages(context: Context, student: Trained) -> list[Exported]:
 
 
 def _export(context: Context, student: Trained) -> list[Exported]:
-    wanted = {name: [p for p in ps if p in _plain(name)] for name, ps in context.recipe.export.formats.items()}
+    wanted = {
+        name: [p for p in ps if p in exported_precisions(name)] for name, ps in context.recipe.export.formats.items()
+    }
 
     def build(folder: Path) -> None:
-        net = student.load(context.split.scheme.points)
+        net = shipped_network(student.load(context.split.scheme.points), context.recipe.export)
         made: dict[tuple[str, str], Exported] = {}
         todo = [(name, precision) for name, precisions in wanted.items() for precision in precisions]
         # No bar: converters take the terminal away for the time they run.
         for number, (name, precision) in enumerate(todo, start=1):
             say(f"export {number}/{len(todo)}: {name} {precision}", show=context.progress)
-            exporter = EXPORTERS[name]
-            made[name, precision] = exporter.export(
+            made[name, precision] = make(
                 net,
-                precision=precision,
-                path=folder / f"{precision}{exporter.suffix}",
+                name,
+                precision,
+                folder,
                 input_size=net.input_size,
                 fp32=made.get((name, "fp32")),
-                force=True,
+                options=context.recipe.export.options.get(name),
             )
         _save(folder, list(made.values()))
 
-    inputs = {"student": student.done.key, "wanted": wanted}
+    inputs = {"student": student.done.key, "wanted": wanted, **_input_key(context)}
     return _load(context.store.stage("export", EXPORT_VERSION, inputs, build))
 
 
 def _quantize(context: Context, student: Trained, exported: list[Exported]) -> list[Exported]:
     spec = context.recipe.export
-    wanted = [f"{name}.{p}" for name, ps in spec.formats.items() for p in ps if p in _quantized(name)]
+    wanted = [f"{name}.{p}" for name, ps in spec.formats.items() for p in ps if p in quantized_precisions(name)]
     sources = {item.format: item for item in exported if item.precision == "fp32"}
     if not wanted:
         return []
 
     def build(folder: Path) -> None:
-        net: LandmarkNet = student.load(context.split.scheme.points)
+        net = shipped_network(student.load(context.split.scheme.points), spec)
         calibration = network_inputs(thin(context.split.train, spec.calibration_faces), net)
         made = []
         for number, name in enumerate(wanted, start=1):
             say(f"quantize {number}/{len(wanted)}: {name}", show=context.progress)
-            quantizer, source = QUANTIZERS[name], sources[name.partition(".")[0]]  # type: ignore[index]
-            path = folder / f"{quantizer.precision}{source.path.suffix}"
-            config = quantizer.configure(spec.quantize.get(name))
-            made.append(quantizer(source, path, calibration, config=config, force=True))
+            format, _, precision = name.partition(".")
+            made.append(
+                make(
+                    net,
+                    format,
+                    precision,
+                    folder,
+                    input_size=net.input_size,
+                    fp32=sources[format],  # type: ignore[index]
+                    calibration=calibration,
+                    options=spec.quantize.get(name),
+                )
+            )
         _save(folder, made)
 
     inputs = {
         "student": student.done.key,
         "wanted": wanted,
+        "export": EXPORT_VERSION,
         "versions": [QUANTIZERS[name].version for name in wanted],
         "config": spec.quantize,
         "calibration": [spec.calibration_faces, context.training_hash],
+        **_input_key(context),
     }
     return _load(context.store.stage("quantize", QUANTIZE_VERSION, inputs, build))
 
 
-def _plain(name: str) -> tuple[str, ...]:
-    return tuple(EXPORTERS[name].precisions)
-
-
-def _quantized(name: str) -> tuple[str, ...]:
-    return tuple(entry.partition(".")[2] for entry in QUANTIZERS if entry.startswith(f"{name}."))
+def _input_key(context: Context) -> dict[str, Any]:
+    """Part of a stage's key; nothing for the default, so that older runs keep theirs."""
+    spec = context.recipe.export
+    key: dict[str, Any] = {} if spec.input == "normalised" else {"input": spec.input}
+    return key | ({"options": spec.options} if spec.options else {})
 
 
 def _save(folder: Path, made: list[Exported]) -> None:

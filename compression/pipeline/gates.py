@@ -1,4 +1,5 @@
-"""The recipe's bounds against what was measured: parity per variant, latency ratio, the student's own accuracy."""
+"""The recipe's bounds against what was measured: parity, contents, size and latency of each variant, the student's own
+accuracy."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.recipe import GateSpec
 from pocketface.converters.bundle import Candidate
+from pocketface.converters.parity import judge
 
 
 def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -> list[Gate]:
@@ -16,6 +18,12 @@ def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -
         found.append(_gate("NME on the test faces", "student", student_nme, spec.max_nme))
     for candidate in candidates:
         found.append(_parity(spec, candidate))
+        if candidate.problems:
+            note = "; ".join(candidate.problems)
+            found.append(Gate(gate="audit", variant=candidate.id, figure=None, bound=None, passed=False, note=note))
+        size = spec.max_size_mb.get(candidate.id, spec.max_size_mb.get(candidate.exported.precision))
+        if size is not None:
+            found.append(_gate("size in MB", candidate.id, candidate.exported.total_bytes / 1e6, size))
         bound = spec.max_latency_ratio.get(candidate.exported.precision)
         if bound is not None and candidate.latency:
             worst = max(latency.ratio for latency in candidate.latency)
@@ -37,8 +45,9 @@ def _parity(spec: GateSpec, candidate: Candidate) -> Gate:
         name, figure = "NME increase", parity.nme_increase
     else:
         name, figure = "tensor error", parity.outputs["points"].max_error
-    passed = candidate.status == "passed"
-    return Gate(gate=name, variant=candidate.id, figure=figure, bound=bound, passed=passed, note=candidate.reason)
+    verdict = judge(parity, bounds)
+    passed = verdict.status == "passed"
+    return Gate(gate=name, variant=candidate.id, figure=figure, bound=bound, passed=passed, note=verdict.reason)
 
 
 def _gate(name: str, variant: str, figure: float, bound: float) -> Gate:

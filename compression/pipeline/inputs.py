@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.synthetic import render_face
 from pocketface.compression.models.heads import LandmarkNet
+from pocketface.compression.recipe import ExportSpec
+from pocketface.converters.pixels import PixelInput
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import read_image
-from pocketface.sdk.preprocess import normalise, resample
+from pocketface.sdk.preprocess import normalise, resample, to_pixels
 
 GOLDEN_SEED = 900_000
 
@@ -28,9 +30,22 @@ def reference_truth(faces: Sequence[Face]) -> NDArray[np.float32]:
     return np.stack([Crop.from_box(face.box).to_normalised(face.points) for face in faces])
 
 
-def network_inputs(faces: Sequence[Face], net: LandmarkNet) -> NDArray[np.float32]:
-    """(N, 3, S, S) float32, normalised as the network wants it."""
-    pixels = reference_pixels(faces, net.input_size)
+def shipped_network(net: LandmarkNet, spec: ExportSpec) -> LandmarkNet | PixelInput:
+    """What is exported: the trained network, or one around it that takes pixels. Every reference runs this one."""
+    return PixelInput(net, net.mean, net.std) if spec.input == "pixels" else net
+
+
+def network_inputs(faces: Sequence[Face], net: LandmarkNet | PixelInput) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """(N, 3, S, S) as the network wants it: float32, normalised, or uint8 pixels."""
+    return as_inputs(reference_pixels(faces, net.input_size), net)
+
+
+def as_inputs(
+    pixels: Sequence[NDArray[np.float32]] | NDArray[np.float32], net: LandmarkNet | PixelInput
+) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """Crops (S, S, 3) float32 in [0, 255] -> (N, 3, S, S) as the network wants it."""
+    if isinstance(net, PixelInput):
+        return np.concatenate([to_pixels(image) for image in pixels])
     return np.concatenate([normalise(image, net.mean, net.std) for image in pixels])
 
 

@@ -19,8 +19,11 @@ from pocketface.compression.pipeline.inputs import network_inputs, reference_tru
 from pocketface.compression.recipe import GateSpec
 from pocketface.compression.training.faces import thin
 from pocketface.converters import parity, reference
+from pocketface.converters.audit import audit
 from pocketface.converters.bundle import Candidate
+from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
+from pocketface.converters.pixels import PixelInput
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.manifest import Latency, Tolerances
 from pocketface.sdk.predictor import Predictor
@@ -40,7 +43,7 @@ class TorchReference:
 
 
 def torch_reference(
-    context: Context, run: parity.Run, net: LandmarkNet, golden_cases: list[dict[str, np.ndarray]]
+    context: Context, run: parity.Run, net: LandmarkNet | PixelInput, golden_cases: list[dict[str, np.ndarray]]
 ) -> TorchReference:
     """Run torch on the golden cases and on evenly chosen validation faces."""
     chosen = thin(context.split.validation, context.recipe.export.parity_faces)
@@ -49,7 +52,7 @@ def torch_reference(
 
 
 def candidates(context: Context, exported: list[Exported], torch: TorchReference) -> list[Candidate]:
-    """Every variant with its parity, judged by the recipe's gates."""
+    """Every variant with its parity and what the audit of its contents found, judged by the recipe's gates."""
     gates, made = context.recipe.gates, []
     with track("parity", len(exported), show=context.progress) as step:
         for number, item in enumerate(exported, start=1):
@@ -61,7 +64,7 @@ def candidates(context: Context, exported: list[Exported], torch: TorchReference
                 tolerances=bounds,
                 normaliser=context.split.scheme.normaliser,
             )
-            made.append(Candidate(item, result, bounds))
+            made.append(Candidate(item, result, bounds, problems=audit(item, item.format, item.precision).problems))
             step(number)
     return made
 
@@ -73,6 +76,7 @@ def tolerances(gates: GateSpec, precision: str) -> Tolerances:
         default,
         max_tensor_error=gates.max_tensor_error.get(precision),
         max_nme_increase=gates.max_nme_increase.get(precision),
+        max_relative_error=gates.max_relative_error.get(precision),
     )
 
 
@@ -101,14 +105,16 @@ def latency_stage(context: Context, bundle: Bundle, ids: list[str], files: list[
 def variant_accuracy_stage(
     context: Context, bundle: Bundle, ids: list[str], files: list[str]
 ) -> dict[str, NetworkAccuracy]:
-    """Every variant on the test faces, through the runtime that ships."""
+    """Every variant on the test faces, through the runtime that ships, or a reference executor where it is not here."""
     faces = context.split.test
 
     def build(folder: Path) -> None:
         found = {}
         with track("accuracy of variants", len(ids), show=context.progress) as step:
             for number, name in enumerate(ids, start=1):
-                result = evaluate(Predictor(bundle, variant=name, threads=1), faces)
+                _, variant = bundle.manifest.variant(name)
+                predictor = Predictor(bundle, variant=name, threads=1, executor=executor_of(variant.format))
+                result = evaluate(predictor, faces)
                 found[name] = NetworkAccuracy(result.accuracy, list(result.names), result.errors.tolist())
                 step(number)
         (folder / "accuracy.json").write_bytes(msgspec.json.encode(found))

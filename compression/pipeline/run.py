@@ -13,26 +13,32 @@ import numpy as np
 
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.losses.registry import build_loss
+from pocketface.compression.models.checkpoint import save_network
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline import gates, measure
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy, ScoreQuality, accuracy_stage, score_stage
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.export import check_formats, export_stages
-from pocketface.compression.pipeline.inputs import golden_images
+from pocketface.compression.pipeline.export import export_stages
+from pocketface.compression.pipeline.inputs import golden_images, shipped_network
 from pocketface.compression.pipeline.provenance import model_card, provenance
 from pocketface.compression.pipeline.report import write_run_report
 from pocketface.compression.pipeline.result import RunResult
 from pocketface.compression.pipeline.train import train_stage
 from pocketface.compression.recipe import dump_recipe
+from pocketface.compression.variants import check_formats, check_settings
 from pocketface.converters import reference
 from pocketface.converters.bundle import Candidate, write_bundle
+from pocketface.converters.pixels import PixelInput
+from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import GateFailedError
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
 
 log = logging.getLogger("pocketface")
+
+STUDENT = "student.safetensors"
 
 Cases = list[dict[str, np.ndarray]]
 
@@ -45,6 +51,7 @@ def compress(context: Context) -> RunResult:
     """
     recipe = context.recipe
     check_formats(recipe.export.formats)
+    check_settings(recipe.export.options, recipe.export.quantize)
     write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
     networks = [
         train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)
@@ -54,9 +61,12 @@ def compress(context: Context) -> RunResult:
     exported = export_stages(context, student)
 
     net = student.load(context.split.scheme.points)
-    stage, run = contract(context, net), reference.torch_run(net)
+    # Beside the bundle, for `verify --layers` and `pocketface export`: it says itself which network it is.
+    save_network(net, context.run / STUDENT, recipe.student.model)
+    shipped = shipped_network(net, recipe.export)
+    stage, run = contract(context, net, shipped), reference.torch_run(shipped)
     cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(recipe.export.golden_faces)]
-    found = measure.candidates(context, exported, measure.torch_reference(context, run, net, cases))
+    found = measure.candidates(context, exported, measure.torch_reference(context, run, shipped, cases))
 
     # Every choice is made: from here on the test faces are read.
     accuracy = {trained.name: accuracy_stage(context, trained) for trained in networks}
@@ -75,14 +85,22 @@ def compress(context: Context) -> RunResult:
     return result
 
 
-def contract(context: Context, net: LandmarkNet) -> Stage:
-    """The stage of the manifest, before it has variants."""
+def contract(context: Context, net: LandmarkNet, shipped: LandmarkNet | PixelInput) -> Stage:
+    """The stage of the manifest, before it has variants.
+
+    Args:
+        net: the student.
+        shipped: what is exported of it, see ``shipped_network``.
+    """
     size, points = net.input_size, net.n_points
+    preprocess = Preprocess(size=size, mean=net.mean, std=net.std)
+    if isinstance(shipped, PixelInput):
+        preprocess = shipped.described(preprocess)
     return Stage(
         name="landmarks",
         task="landmarks",
-        preprocess=Preprocess(size=size, mean=net.mean, std=net.std),
-        inputs=(TensorSpec(name="image", shape=(1, 3, size, size)),),
+        preprocess=preprocess,
+        inputs=(TensorSpec(name="image", shape=(1, 3, size, size), dtype="uint8" if preprocess.inside else "float32"),),
         outputs=(
             OutputSpec(name="points", shape=(1, points, 2), decode="normalised_points"),
             OutputSpec(name="score", shape=(1,), decode="face_logit"),
@@ -123,7 +141,9 @@ def _measured(
     files = sorted({item.exported.path.parent.name for item in found})
     with open_bundle(draft) as bundle:
         variants = measure.variant_accuracy_stage(context, bundle, passed, files)
-        latency = measure.latency_stage(context, bundle, passed, files)
+        # A reference executor's time means nothing.
+        timed = [item.id for item in found if item.id in passed and has_executor(item.exported.format)]
+        latency = measure.latency_stage(context, bundle, timed, files)
     measured = [
         replace(
             item,

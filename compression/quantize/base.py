@@ -8,20 +8,25 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.converters.formats.base import Exported, write_exported
+from pocketface.converters.formats.interface import INPUT, interface_of
+from pocketface.converters.options import Options, configured
 from pocketface.sdk.errors import BadInputError, ConfigError
 from pocketface.sdk.manifest import Format, Precision
 
-Calibration = NDArray[np.float32]
+if TYPE_CHECKING:
+    from torch import nn
+
+Calibration = NDArray[np.float32] | NDArray[np.uint8]
 
 
-class QuantizeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class QuantizeConfig(Options, frozen=True, kw_only=True):
     """Base of every quantizer's configuration.
 
     Attributes:
@@ -77,8 +82,10 @@ class Quantizer:
         format, precision: what it reads, what it gives.
         version: raised whenever the same configuration would give another file.
         config_type: its configuration; all fields have defaults.
-        function: writes the quantized model: (source, path, calibration, config).
+        function: writes the quantized model: (source, path, calibration, config), or (net, path, calibration, config)
+            where it needs the network.
         calibrated: whether it needs calibration images.
+        needs_network: it quantizes the torch network itself, as the fp32 file cannot be changed any more.
     """
 
     name: str
@@ -86,8 +93,9 @@ class Quantizer:
     precision: Precision
     version: int
     config_type: type[QuantizeConfig]
-    function: Callable[[Exported, Path, Calibration, Any], None]
+    function: Callable[[Any, Path, Calibration, Any], None]
     calibrated: bool
+    needs_network: bool = False
 
     def configure(self, values: Mapping[str, Any] | None = None) -> QuantizeConfig:
         """Plain values, as a recipe has them, to this quantizer's configuration.
@@ -95,17 +103,7 @@ class Quantizer:
         Raises:
             ConfigError: an unknown key (the nearest valid one is named), a wrong type or a value out of range.
         """
-        values = dict(values or {})
-        known = [field.name for field in msgspec.structs.fields(self.config_type)]
-        for key in values:
-            if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise ConfigError(f"{self.name}: unknown key {key!r}{hint}", choices=known)
-        try:
-            return msgspec.convert(values, self.config_type)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{self.name}: {error}", next="Correct the recipe") from error
+        return configured(self.config_type, values, self.name)
 
     def __call__(
         self,
@@ -113,6 +111,7 @@ class Quantizer:
         path: Path,
         calibration: Calibration | None = None,
         *,
+        net: nn.Module | None = None,
         config: QuantizeConfig | None = None,
         force: bool = False,
     ) -> Exported:
@@ -121,13 +120,16 @@ class Quantizer:
         Args:
             source: the fp32 file.
             path: the file to write. Its inputs and outputs are float32, as the source's.
-            calibration: (N, 3, S, S) float32, normalised; real inputs of the network. Ignored where weights alone are
-                quantized.
+            calibration: (N, 3, S, S), real inputs of the network: float32, normalised, or uint8 where it takes pixels.
+                Ignored where weights alone are quantized.
+            net: the network that the source was exported from, in evaluation mode; it is copied, not changed. Only for
+                a quantizer that needs it; others ignore it.
             config: default: the quantizer's defaults.
             force: replace what is there.
 
         Raises:
-            BadInputError: the source has another format or precision, or the calibration images do not fit it.
+            BadInputError: the source has another format or precision, the calibration images or the network do not fit
+                it, or there is no network though one is needed.
             ConfigError: ``keep_float`` names modules that the file does not have.
             ConversionError: the quantization library failed; its output is in ``<path>.log``.
         """
@@ -141,26 +143,44 @@ class Quantizer:
                 f"configuration {type(config).__name__} for {self.name}", expected=self.config_type.__name__
             )
         images = self._checked(calibration, source) if self.calibrated else np.zeros((0, 3, 1, 1), np.float32)
+        given: Any = self._checked_network(net, source) if self.needs_network else source
         notes = {"method": self.name, "version": str(self.version), "config": msgspec.json.encode(config).decode()}
         if self.calibrated:
             notes["calibration_images"] = str(len(images))
         wanted = replace(source, path=Path(path), precision=self.precision, quantization=notes)
         return write_exported(
             wanted,
-            lambda temporary: self.function(source, temporary, images, config),
+            lambda temporary: self.function(given, temporary, images, config),
             doing=f"quantizing {source.path.name} with {self.name}",
             hint="the recipe's keep_float can leave a layer in float",
             force=force,
         )
 
+    def _checked_network(self, net: nn.Module | None, source: Exported) -> nn.Module:
+        """A copy of the network, which takes and gives what the source does."""
+        if net is None:
+            raise BadInputError(
+                f"{self.name} without the network",
+                expected=f"the torch network that {source.path.name} was exported from, as net=...",
+            )
+        own, interface = interface_of(net, source.inputs[INPUT].shape[-1])
+        shapes = {name: tuple(value.shape) for name, value in interface.inputs.items()}, dict(interface.outputs)
+        wanted = tuple({name: item.shape for name, item in kind.items()} for kind in (source.inputs, source.outputs))
+        if shapes != wanted:
+            raise BadInputError(
+                f"{self.name}: the network has inputs {shapes[0]} and outputs {shapes[1]}",
+                expected=f"{wanted[0]} and {wanted[1]}, as {source.path.name} has",
+            )
+        return own
+
     def _checked(self, calibration: Calibration | None, source: Exported) -> Calibration:
         binding = source.inputs["image"]
         side = binding.shape[1] if binding.layout == "NHWC" else binding.shape[2]
         shape = () if calibration is None else calibration.shape
-        expected = f"(N, 3, {side}, {side}) float32, N at least 1"
+        expected = f"(N, 3, {side}, {side}) {binding.dtype}, N at least 1"
         if calibration is None or len(shape) != 4 or shape[0] < 1 or shape[1:] != (3, side, side):
             raise BadInputError(f"{self.name}: calibration images of shape {shape}", expected=expected)
-        if calibration.dtype != np.float32 or not np.isfinite(calibration).all():
+        if calibration.dtype != binding.dtype or not np.isfinite(calibration).all():
             raise BadInputError(
                 f"{self.name}: calibration images of type {calibration.dtype}", expected=expected + ", all finite"
             )

@@ -6,9 +6,11 @@ arithmetic with int8 weights: a coordinate in 8 bits would step by half a pixel.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,9 +26,9 @@ class _Reader:
     """Calibration images one by one, as onnxruntime asks for them."""
 
     def __init__(self, images: Calibration) -> None:
-        self.rest: Iterator[NDArray[np.float32]] = iter(images)
+        self.rest: Iterator[NDArray[Any]] = iter(images)
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
         image = next(self.rest, None)
         return None if image is None else {INPUT: np.ascontiguousarray(image[None])}
 
@@ -42,6 +44,9 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: St
     kept = [weight.node.name for weight in found if under(weight.module, (*config.keep_float, *config.weights_only))]
     if config.float_first:
         kept.append(found[0].node.name)
+    if source.inputs[INPUT].dtype == "uint8":
+        # The cast and the normalisation: in 8 bits they would round the pixels once more.
+        kept += [node.name for node in itertools.takewhile(lambda node: node != found[0].node, model.graph.node)]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".quantize-") as folder:
         prepared = Path(folder) / "prepared.onnx"
         onnx.save_model(onnx.shape_inference.infer_shapes(model, strict_mode=True), prepared)

@@ -10,7 +10,11 @@ QUANTIZERS = Registry(
     table={
         "onnx.w8": "pocketface.compression.quantize.onnx_weights:QUANTIZER",
         "onnx.w8a8": "pocketface.compression.quantize.onnx_static:QUANTIZER",
+        "coreml.w8": "pocketface.compression.quantize.coreml:WEIGHTS",
+        "coreml.pal4": "pocketface.compression.quantize.coreml:PALETTE4",
+        "coreml.pal6": "pocketface.compression.quantize.coreml:PALETTE6",
         "tflite.w8": "pocketface.compression.quantize.tflite:WEIGHTS",
         "tflite.w8a8": "pocketface.compression.quantize.tflite:STATIC",
+        "executorch.w8a8": "pocketface.compression.quantize.executorch:QUANTIZER",
     },
 )

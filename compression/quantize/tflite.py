@@ -6,6 +6,7 @@ bits would step by half a pixel.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,8 @@ from pocketface.compression.quantize.base import (
     check_modules,
 )
 from pocketface.converters.formats.base import INPUT, Exported
+from pocketface.converters.module_paths import tflite_pattern, tflite_weight_path
 from pocketface.sdk.errors import ConfigError
-
-# litert-torch names an operation's output after the modules it comes from, outermost first, each CLASS_ATTRIBUTE, with
-# a slash between; after a semicolon follow those that were fused into it.
-_ROOT = "_net"
-"""Attribute under which the exporter holds the network (converters/formats/tflite.py)."""
 
 
 class TfliteWeightsConfig(WeightsConfig, frozen=True, kw_only=True):
@@ -35,30 +32,18 @@ class TfliteWeightsConfig(WeightsConfig, frozen=True, kw_only=True):
     depthwise: bool = True
 
 
-def _module(name: str) -> str:
-    """Module path of an operation, from its output's name; empty for one outside every module."""
-    first = name.split(";", 1)[0]
-    _, found, below = first.partition(_ROOT + "/")
-    return ".".join(part.rsplit("_", 1)[-1] for part in below.split("/")) if found else ""
-
-
-def _pattern(module: str) -> str:
-    """A regular expression for the outputs of a module and all below it. Attribute names may hold underscores,
-    class names too.
-    """
-    steps = "".join(rf"/[^/;]*_{re.escape(part)}" for part in module.split("."))
-    return rf"^[^;]*?{_ROOT}{steps}(?=[/;]|$)"
-
-
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 
 
 @dataclass(frozen=True)
 class _Graph:
-    """Names in a TFLite file: outputs of operations with weights, in order, and of the whole graph."""
+    """Names in a TFLite file: outputs of operations with weights, in order, of the whole graph, and of the operations
+    before the first one with weights.
+    """
 
     weighted: tuple[str, ...]
     outputs: tuple[str, ...]
+    before: tuple[str, ...]
 
     @classmethod
     def of(cls, data: bytes) -> _Graph:
@@ -68,21 +53,22 @@ class _Graph:
         builtin = flatbuffer_utils.schema_fb.BuiltinOperator
         codes = {getattr(builtin, name) for name in _WEIGHTED}
         graph = model.subgraphs[0]
+        every = [
+            (graph.tensors[op.outputs[0]].name.decode(), model.operatorCodes[op.opcodeIndex].builtinCode in codes)
+            for op in graph.operators
+        ]
         return cls(
-            tuple(
-                graph.tensors[op.outputs[0]].name.decode()
-                for op in graph.operators
-                if model.operatorCodes[op.opcodeIndex].builtinCode in codes
-            ),
+            tuple(name for name, weighted in every if weighted),
             tuple(graph.tensors[index].name.decode() for index in graph.outputs),
+            tuple(name for name, _ in itertools.takewhile(lambda item: not item[1], every)),
         )
 
     def check(self, modules: tuple[str, ...], key: str) -> None:
         """Refuse names of modules that have no weights here."""
         missing = tuple(
-            module for module in modules if not any(re.search(_pattern(module), name) for name in self.weighted)
+            module for module in modules if not any(re.search(tflite_pattern(module), name) for name in self.weighted)
         )
-        check_modules(missing, sorted({_module(name) for name in self.weighted}), key)
+        check_modules(missing, sorted({tflite_weight_path(name) for name in self.weighted}), key)
 
 
 def _quantize_weights(source: Exported, path: Path, calibration: Calibration, config: WeightsConfig) -> None:
@@ -110,7 +96,9 @@ def _quantize_weights(source: Exported, path: Path, calibration: Calibration, co
     if not config.depthwise:
         recipe.add_quantization_config(".*", Op.DEPTHWISE_CONV_2D, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for module in config.keep_float:
-        recipe.add_quantization_config(_pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+        recipe.add_quantization_config(
+            tflite_pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
     _write(data, recipe, None, path)
 
 
@@ -131,13 +119,16 @@ def _quantize_static(source: Exported, path: Path, calibration: Calibration, con
     for operation in (Op.INPUT, Op.OUTPUT):
         recipe.add_quantization_config(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for module in config.weights_only:
-        recipe.add_weight_only_config(_pattern(module), Op.FULLY_CONNECTED, num_bits=8)
-    kept = [_pattern(module) for module in config.keep_float]
+        recipe.add_weight_only_config(tflite_pattern(module), Op.FULLY_CONNECTED, num_bits=8)
+    kept = [tflite_pattern(module) for module in config.keep_float]
     if config.weights_only or config.keep_float:
         # A reshape behind the heads would bring their float32 results down to 8 bits.
         kept += [f"^{re.escape(name)}" for name in graph.outputs]
     if config.float_first and graph.weighted:
         kept.append(f"^{re.escape(graph.weighted[0])}")
+    if source.inputs[INPUT].dtype == "uint8":
+        # The cast and the normalisation: in 8 bits they would round the pixels once more.
+        kept += [f"^{re.escape(name)};?$" for name in graph.before]
     for pattern in kept:
         recipe.add_quantization_config(pattern, Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
     update = qsv_utils.min_max_update if config.calibration == "minmax" else qsv_utils.moving_average_update
@@ -168,5 +159,5 @@ def _has_int8(data: bytes) -> bool:
     return any(tensor.type == int8 for graph in model.subgraphs for tensor in graph.tensors)
 
 
-WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 1, TfliteWeightsConfig, _quantize_weights, calibrated=False)
-STATIC = Quantizer("tflite.w8a8", "tflite", "w8a8", 1, StaticConfig, _quantize_static, calibrated=True)
+WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 2, TfliteWeightsConfig, _quantize_weights, calibrated=False)
+STATIC = Quantizer("tflite.w8a8", "tflite", "w8a8", 2, StaticConfig, _quantize_static, calibrated=True)

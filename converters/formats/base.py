@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocketface.converters.chatter import chatter_to
+from pocketface.converters.failures import Failure, explain
 from pocketface.converters.formats.interface import INPUT, OUTPUTS, Interface, interface_of
 from pocketface.converters.options import Options, configured
 from pocketface.converters.signature import check_signature, read_signature
@@ -34,7 +35,12 @@ __all__ = ["INPUT", "OUTPUTS", "ConversionError", "Exported", "Exporter", "Inter
 class ConversionError(PocketfaceError):
     """A converter gave up, or gave a file that does not hold what it should. The cause is chained; the log has the
     rest.
+
+    Attributes:
+        failure: the operation it gave up at, where that could be found out.
     """
+
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Exported:
         format, precision: as in the manifest.
         inputs, outputs: contract name -> where to find the tensor in the file.
         quantization: how it was quantized, as the manifest keeps it; empty for plain exports.
+        unused: outputs of a file that was not made here which the contract has no name for.
     """
 
     path: Path
@@ -54,6 +61,7 @@ class Exported:
     inputs: Mapping[str, Binding]
     outputs: Mapping[str, Binding]
     quantization: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -159,6 +167,7 @@ class Exporter:
             lambda temporary: self.convert(own, kind, temporary, interface, fp32, chosen),
             doing=f"converting {type(net).__name__} to {self.format} {precision}",
             hint=f"the network may use an operation that {self.format} lacks",
+            explain=lambda error: explain(error, own, interface.args, self.format),
             force=force,
         )
 
@@ -178,7 +187,13 @@ class Exporter:
 
 
 def write_exported(
-    wanted: Exported, write: Callable[[Path], None], *, doing: str, hint: str, force: bool = False
+    wanted: Exported,
+    write: Callable[[Path], None],
+    *,
+    doing: str,
+    hint: str,
+    explain: Callable[[Exception], Failure | None] | None = None,
+    force: bool = False,
 ) -> Exported:
     """Let a converter write a file under a temporary name, check its tensors against the bindings, and rename it.
 
@@ -189,6 +204,7 @@ def write_exported(
         write: writes the file (or folder) of the name it is given.
         doing: for errors, e.g. ``"converting LandmarkNet to onnx fp32"``.
         hint: for errors, what to look at.
+        explain: finds the operation that a converter gave up at, from its error.
         force: replace what is there.
 
     Returns:
@@ -212,10 +228,9 @@ def write_exported(
         except (OSError, PocketfaceError):
             raise
         except Exception as error:  # whatever a converter may raise; it is chained
-            raise ConversionError(
-                f"{path.name}: {doing} failed ({type(error).__name__}: {_first_line(error)})",
-                next=f"See {chatter} and the cause; {hint}",
-            ) from error
+            with chatter_to(chatter):
+                failure = explain(error) if explain else None
+            raise _conversion_error(f"{path.name}: {doing}", error, failure, chatter, hint) from error
         with chatter_to(chatter):
             found = read_signature(wanted.format, temporary)
         problems = check_signature(found, wanted.inputs, wanted.outputs)
@@ -230,14 +245,26 @@ def write_exported(
     return wanted
 
 
+def _conversion_error(what: str, error: Exception, failure: Failure | None, log: Path, hint: str) -> ConversionError:
+    if failure is None:
+        reason, remedy = f"{type(error).__name__}: {_first_line(error)}", f"{log.name} has the rest; {hint}"
+    elif failure.operation:
+        reason, remedy = f"{failure.operation} in {failure.where} cannot be converted", failure.remedy
+    else:
+        reason, remedy = "its graph depends on its data", failure.remedy
+    found = ConversionError(f"{what} failed ({reason})", next=f"{remedy[0].upper()}{remedy[1:]}. See {log}")
+    found.failure = failure
+    return found
+
+
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else "no message"
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
+    if path.is_dir() or temporary.is_dir():  # a folder does not replace what is there
+        _remove(path)
     os.replace(temporary, path)
 
 

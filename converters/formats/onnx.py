@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +11,13 @@ import onnx
 import torch
 
 from pocketface.converters.formats.base import Exported, Exporter, Interface
+from pocketface.converters.module_paths import onnx_name
 from pocketface.converters.options import Options
 
 if TYPE_CHECKING:
     from torch import nn
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class OnnxOptions(Options, frozen=True, kw_only=True):
@@ -65,7 +70,20 @@ def _exported(net: nn.Module, interface: Interface, options: OnnxOptions) -> onn
     )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    return program.model_proto
+    model = program.model_proto
+    _name_nodes(model.graph)
+    return model
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Call every node after its module and operation, from the exporter's notes, which the file does not keep."""
+    used: Counter[str] = Counter()
+    for node in graph.node:
+        scopes = next((note.value for note in node.metadata_props if note.key == _SCOPES), "[]")
+        modules = ast.literal_eval(scopes)[:-1]  # the network itself, then from the outside in; last the operation
+        name = onnx_name(modules[-1] if modules else "", node.op_type)
+        used[name] += 1
+        node.name = name if used[name] == 1 else f"{name}_{used[name]}"
 
 
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:

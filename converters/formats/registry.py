@@ -7,10 +7,11 @@ from pocketface.sdk.registry import Registry
 EXPORTERS = Registry(
     "exporter",
     extra="compress",
-    extras={"coreml": "coreml"},
+    extras={"coreml": "coreml", "executorch": "executorch"},
     table={
         "onnx": "pocketface.converters.formats.onnx:EXPORTER",
         "tflite": "pocketface.converters.formats.tflite:EXPORTER",
         "coreml": "pocketface.converters.formats.coreml:EXPORTER",
+        "executorch": "pocketface.converters.formats.executorch:EXPORTER",
     },
 )

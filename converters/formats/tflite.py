@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from pocketface.converters.formats.base import Exported, Exporter, Interface
+from pocketface.converters.module_paths import spelled_classes
 from pocketface.converters.options import Options
+from pocketface.converters.tflite_metadata import add_metadata, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +60,9 @@ class TfliteExporter(Exporter):
                 for name, value in interface.inputs.items()
             }
             wrapped = _ChannelsLast(net, tuple(interface.outputs)).eval()
-            litert_torch.convert(wrapped, sample_kwargs=examples).export(str(path))
+            with spelled_classes(net):
+                litert_torch.convert(wrapped, sample_kwargs=examples).export(str(path))
+            path.write_bytes(add_metadata(path.read_bytes(), describe(net, interface)))
             source = path
         else:
             source = fp32.path

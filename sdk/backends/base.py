@@ -1,6 +1,6 @@
 """What every runtime backend does, and the conversions at a file's border that they share.
 
-contract tensor (float32, NCHW) --to_file--> the file's layout and type --run--> --from_file--> contract tensor
+contract tensor (NCHW; float32 or pixels) --to_file--> file's layout and type --run--> --from_file--> contract tensor
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from pocketface.sdk.errors import BadInputError, BundleError
 from pocketface.sdk.files import os_problem
 from pocketface.sdk.manifest import Binding, Variant
 
+Tensor: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
+"""A contract input: float32, or uint8 pixels where the network normalises them itself."""
 Tensors = dict[str, NDArray[np.float32]]
 
 
@@ -37,19 +39,25 @@ class Backend(Protocol):
         """Whether the runtime is installed here. Must not import it."""
         ...
 
-    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
-        """Contract input name -> float32 NCHW, to contract output name -> float32."""
+    def run(self, inputs: Mapping[str, Tensor]) -> Tensors:
+        """Contract input name -> float32 (or uint8 pixels) NCHW, to contract output name -> float32."""
         ...
 
 
-def to_file(value: NDArray[np.float32], name: str, binding: Binding) -> NDArray[Any]:
-    """A contract tensor as the file wants it: layout, then quantization or type.
+def to_file(value: Tensor, name: str, binding: Binding) -> NDArray[Any]:
+    """A contract tensor as the file wants it: layout, then quantization or type. Pixels stay what they are.
 
     Quantizing rounds half to even, as ONNX's QuantizeLinear does, and saturates.
 
     Raises:
-        BadInputError: the shape is not the file's.
+        BadInputError: the shape is not the file's, or pixels meet a file that takes normalised values, or the reverse.
     """
+    pixels = binding.dtype == "uint8" and binding.scale is None
+    if pixels != (value.dtype == np.uint8):
+        raise BadInputError(
+            f"input {name!r} is {value.dtype}",
+            expected="uint8 pixels, which the network normalises" if pixels else "normalised float32",
+        )
     if binding.layout == "NHWC" and value.ndim == 4:
         value = value.transpose(0, 2, 3, 1)
     if value.shape != binding.shape:
@@ -64,7 +72,7 @@ def to_file(value: NDArray[np.float32], name: str, binding: Binding) -> NDArray[
     return np.ascontiguousarray(value, binding.dtype)
 
 
-def feed(inputs: Mapping[str, NDArray[np.float32]], variant: Variant) -> dict[str, NDArray[Any]]:
+def feed(inputs: Mapping[str, Tensor], variant: Variant) -> dict[str, NDArray[Any]]:
     """Contract inputs -> the file's own tensor names and types.
 
     Raises:

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pocketface.sdk.backends.base import Tensors, checked_names, feed, from_file, read_model
+from pocketface.sdk.backends.base import Tensor, Tensors, checked_names, feed, from_file, read_model
 from pocketface.sdk.errors import BundleError, EnvironmentProblemError, PocketfaceError
 from pocketface.sdk.manifest import Variant
 
@@ -48,7 +45,7 @@ class OnnxBackend:
     def available(cls) -> bool:
         return find_spec("onnxruntime") is not None
 
-    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+    def run(self, inputs: Mapping[str, Tensor]) -> Tensors:
         outputs = self._variant.outputs
         tensors = feed(inputs, self._variant)
         try:

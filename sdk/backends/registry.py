@@ -9,8 +9,10 @@ BACKENDS = Registry(
     {
         "onnx": "pocketface.sdk.backends.onnx:OnnxBackend",
         "tflite": "pocketface.sdk.backends.tflite:TfliteBackend",
+        "coreml": "pocketface.sdk.backends.coreml:CoreMLBackend",
+        "executorch": "pocketface.sdk.backends.executorch:ExecutorchBackend",
     },
-    extras={"tflite": "tflite"},
+    extras={"tflite": "tflite", "coreml": "coreml", "executorch": "executorch"},
 )
 
 

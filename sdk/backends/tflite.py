@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketface.sdk.backends.base import Tensors, checked_names, feed, from_file, read_model
+from pocketface.sdk.backends.base import Tensor, Tensors, checked_names, feed, from_file, read_model
 from pocketface.sdk.errors import BundleError, MissingExtraError
 from pocketface.sdk.manifest import Variant
 
@@ -60,7 +59,7 @@ class TfliteBackend:
     def available(cls) -> bool:
         return any(find_spec(name) is not None for name in _RUNTIMES)
 
-    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> Tensors:
+    def run(self, inputs: Mapping[str, Tensor]) -> Tensors:
         tensors = feed(inputs, self._variant)
         bindings = self._variant.outputs
         try:

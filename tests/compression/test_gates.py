@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,20 @@ def test_what_nothing_can_run_ships_only_if_it_is_listed():
     )
     assert refused.passed is False
     assert allowed.passed is None
+
+
+def test_size_budgets(tmp_path: Path):
+    file = tmp_path / "x.onnx"
+    file.write_bytes(bytes(1_500_000))
+    one = candidate()
+    one = replace(one, exported=replace(one.exported, path=file))
+    for budget, passed in (({"w8a8": 1.5}, True), ({"w8a8": 1.4}, False), ({"w8a8": 1.0, "w8a8.onnx": 2.0}, True)):
+        _, found = gates.check(GateSpec(max_size_mb=budget), [one], student_nme=4.0)
+        assert (found.gate, found.variant, found.passed) == ("size in MB", "w8a8.onnx", passed)
+        assert found.figure == 1.5
+
+
+def test_what_the_audit_found_fails():
+    parity, audit = gates.check(GateSpec(), [replace(candidate(), problems=("it is mostly float",))], student_nme=4.0)
+    assert parity.passed is True
+    assert (audit.gate, audit.passed, audit.note) == ("audit", False, "it is mostly float")

@@ -10,21 +10,25 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tiny_export import POINTS, SIZE, inputs
+from tiny_export import SIZE, TinyNet, inputs, tiny_net
 
 from pocketface.compression.quantize.base import QuantizeConfig, Quantizer, StaticConfig, check_modules, under
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.converters.formats.base import Exported
+from pocketface.converters.formats.interface import interface_of
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.sdk.errors import BadInputError, ConfigError, UnknownNameError
 
+INTERFACE = interface_of(tiny_net(), SIZE)[1]
 CALIBRATED = [name for name in QUANTIZERS if QUANTIZERS[name].calibrated]
 
 
 def source(folder: Path, format: str) -> Exported:
     """What an fp32 export looks like; there is no file, so whoever reads it fails otherwise than expected here."""
     exporter = EXPORTERS[format]
-    return Exported(folder / f"a{exporter.suffix}", exporter.format, "fp32", *exporter.bindings(SIZE, POINTS))
+    return Exported(
+        folder / f"a{exporter.suffix}", exporter.format, "fp32", *exporter.bindings(INTERFACE, exporter.options_type())
+    )
 
 
 @pytest.fixture(params=list(QUANTIZERS))
@@ -81,6 +85,22 @@ def test_only_fp32_files_of_its_format_are_taken(quantizer: Quantizer, tmp_path:
         expected = rf"is {wrong.format} {wrong.precision}, expected {quantizer.format} fp32 for {quantizer.name}"
         with pytest.raises(BadInputError, match=expected):
             quantizer(wrong, tmp_path / "b", inputs(2))
+    assert list(tmp_path.iterdir()) == []
+
+
+NETWORKED = [name for name in QUANTIZERS if QUANTIZERS[name].needs_network]
+
+
+@pytest.mark.parametrize("name", NETWORKED)
+def test_a_quantizer_of_networks_asks_for_the_network(name: str, tmp_path: Path) -> None:
+    right = source(tmp_path, QUANTIZERS[name].format)
+    with pytest.raises(BadInputError, match=rf"{name} without the network, expected the torch network.*net="):
+        QUANTIZERS[name](right, tmp_path / "b", inputs(2))
+    larger = Exported(right.path, right.format, "fp32", right.inputs, {"points": right.outputs["points"]})
+    with pytest.raises(BadInputError, match=r"the network has .*'score': \(1,\).* as a\.\w+ has"):
+        QUANTIZERS[name](larger, tmp_path / "b", inputs(2), net=tiny_net())
+    with pytest.raises(BadInputError, match=r"training mode"):
+        QUANTIZERS[name](right, tmp_path / "b", inputs(2), net=TinyNet())
     assert list(tmp_path.iterdir()) == []
 
 

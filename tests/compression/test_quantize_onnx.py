@@ -193,5 +193,5 @@ def test_files_are_plain(tmp_path: Path) -> None:
         assert not any(tensor.external_data for tensor in model.graph.initializer)
     kept = {tensor.name for tensor in onnx.load(quantized("onnx.w8").path).graph.initializer}
     assert {f"{name}.weight" for name in DEPTHWISE} <= kept
-    with pytest.raises(UnknownNameError, match="unknown format 'coreml'"):
-        report(replace(quantized("onnx.w8"), format="coreml"))
+    with pytest.raises(UnknownNameError, match="unknown format 'torchscript'"):
+        report(replace(quantized("onnx.w8"), format="torchscript"))

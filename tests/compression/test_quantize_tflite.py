@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from tiny_quantize import FIRST, HEADS, LARGE, Operation, modules, outputs, quan
 
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.quantize.report import report
-from pocketface.compression.quantize.tflite import _module, _pattern
 from pocketface.converters.formats.base import Exported
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -101,28 +99,3 @@ def test_static_options(tmp_path: Path) -> None:
         item = quantizer(exported("tflite"), path, inputs(4, 1), config=config)
         _, layers = described(item)
         assert layers == [special.get(name, ("int8", "int8")) for name in modules()]
-
-
-NAME = (
-    "pocketface.converters.formats.tflite._ChannelsLast/models.EfficientNet_net/torch.nn.modules.container."
-    "Sequential_features/models.Inverted_Residual_{}/torch.nn.modules.conv.Conv2d_conv_dw;2"
-)
-
-
-def test_modules_are_found_in_tensor_names() -> None:
-    """Names of modules end where a path's do; attribute names may hold underscores."""
-    one, twelve = NAME.format(1), NAME.format(12)
-    assert _module(one).startswith("features.1.")
-    assert _module("serving_default_points_output") == ""
-    for module, found in (
-        ("features", (True, True)),
-        ("features.1", (True, False)),
-        ("features.2", (False, False)),
-        ("features.12", (False, True)),
-        ("features.12.conv_dw", (False, True)),
-        ("features.12.conv", (False, False)),
-        ("conv_dw", (False, False)),
-    ):
-        assert tuple(bool(re.search(_pattern(module), name)) for name in (one, twelve)) == found
-    # What was fused into an operation does not make the operation that module's.
-    assert not re.search(_pattern("points"), f"{one};x_net/torch.nn.modules.linear.Linear_points;3")

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from executorch_files import method
 from numpy.typing import NDArray
 from tiny_export import exported, inputs, tiny_net, torch_outputs
 from torch import nn
 
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.converters.formats.base import Exported
+from pocketface.converters.parity import backend_of
 
 FIRST = "features.0.0"
 DEPTHWISE = ("features.1.0", "features.3.0")
@@ -29,7 +31,7 @@ def quantized(name: str) -> Exported:
     """As the quantizer's defaults have it. Nothing may change these files."""
     source = exported(QUANTIZERS[name].format)
     path = source.path.with_name(f"tiny.{QUANTIZERS[name].precision}{source.path.suffix}")
-    result: Exported = QUANTIZERS[name](source, path, inputs(8, seed=1))
+    result: Exported = QUANTIZERS[name](source, path, inputs(8, seed=1), net=tiny_net())
     return result
 
 
@@ -57,13 +59,24 @@ def runner(item: Exported) -> Run:
 
         def one(image: NDArray[np.float32]) -> Any:
             return session.run(list(HEADS), {"image": image[None]})
-    else:
+    elif item.format == "executorch":
+        forward = method(item.path)
+
+        def one(image: NDArray[np.float32]) -> Any:
+            return forward(image[None])
+    elif item.format == "tflite":
         from ai_edge_litert.interpreter import Interpreter
 
         signature = Interpreter(str(item.path), num_threads=1).get_signature_runner()
 
         def one(image: NDArray[np.float32]) -> Any:
             found = signature(image=np.ascontiguousarray(image.transpose(1, 2, 0)[None]))
+            return found["points"], found["score"]
+    else:
+        backend = backend_of(item)  # nothing else on this machine runs it
+
+        def one(image: NDArray[np.float32]) -> Any:
+            found = backend.run({"image": image[None]})
             return found["points"], found["score"]
 
     def run(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -75,3 +75,13 @@ def test_a_log_that_cannot_be_made_is_the_error_that_shows(tmp_path: Path) -> No
     (tmp_path / "x.log").mkdir()
     with pytest.raises(IsADirectoryError), chatter_to(tmp_path / "x.log"):
         pass
+
+
+def test_handlers_that_an_import_sets_up_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with chatter_to(tmp_path / "x.log"):
+        logging.basicConfig(level=logging.DEBUG)
+        logging.getLogger("library").debug("of the library")
+    assert logging.root.handlers == []
+    assert logging.root.level == logging.WARNING
+    assert "of the library" in (tmp_path / "x.log").read_text()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tiny_export import exported, inputs, tiny_net
 
+from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.converters.parity import (
     GATES,
     ParityResult,
@@ -60,7 +61,7 @@ def shifted(part: References, points: Array, score: Array) -> object:
 
 def result(**changes: object) -> ParityResult:
     """A result well inside every bound."""
-    small = OutputParity(max_error=1e-6, mean_error=1e-7)
+    small = OutputParity(max_error=1e-6, mean_error=1e-7, relative_error=1e-6)
     base = ParityResult(
         variant="fp32.onnx",
         executor="test 1",
@@ -98,6 +99,10 @@ def test_errors_by_hand() -> None:
     gap = abs(sigmoid(float(part.score[1]) + 1) - sigmoid(float(part.score[1])))
     assert found.outputs["score"].max_error == pytest.approx(gap, abs=1e-6)
     assert found.outputs["score"].mean_error == pytest.approx(gap / 2, abs=1e-6)
+    # Raw outputs: the logit is off by 1, the points by 0.04, each over the largest value of either face.
+    largest = {"points": float(np.abs(part.points).max()), "score": float(np.abs(part.score).max())}
+    assert found.outputs["points"].relative_error == pytest.approx(0.04 / largest["points"], rel=1e-4)
+    assert found.outputs["score"].relative_error == pytest.approx(1 / largest["score"], rel=1e-4)
 
 
 def test_nme_against_a_slow_loop() -> None:
@@ -183,8 +188,11 @@ def test_probabilities_agree_with_the_runtime_and_do_not_overflow() -> None:
     assert probability(logits) == pytest.approx([sigmoid(float(logit)) for logit in logits], abs=1e-15)
 
 
-def far(name: str, error: float) -> dict[str, OutputParity]:
-    return {**result().outputs, name: OutputParity(max_error=error, mean_error=error / 10)}
+def far(name: str, error: float, relative: float | None = 1e-6) -> dict[str, OutputParity]:
+    return {
+        **result().outputs,
+        name: OutputParity(max_error=error, mean_error=error / 10, relative_error=relative),
+    }
 
 
 @pytest.mark.parametrize(
@@ -194,6 +202,8 @@ def far(name: str, error: float) -> dict[str, OutputParity]:
         (result(outputs=far("points", 1e-4)), GATES["fp32"], None),
         (result(outputs=far("points", 1.01e-4)), GATES["fp32"], "max error of points 0.000101 > 0.0001"),
         (result(outputs=far("score", 2e-4)), GATES["fp32"], "max error of score 0.0002 > 0.0001"),
+        (result(outputs=far("score", 1e-6, 1.1e-5)), GATES["fp32"], "relative error of score 1.1e-05 > 1e-05"),
+        (result(outputs=far("points", 1e-6, None)), GATES["fp32"], "relative error of points was not measured"),
         (result(outputs=far("points", 2e-3)), GATES["fp16"], None),
         (result(outputs=far("points", 2.1e-3)), GATES["fp16"], "max error of points 0.0021 > 0.002"),
         (result(outputs=far("points", 0.5)), GATES["w8"], None),
@@ -255,13 +265,11 @@ def test_references_that_do_not_belong_together_are_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("format", ["onnx", "tflite", "coreml"])
+@pytest.mark.parametrize("format", list(EXPORTERS))
 def test_real_files_pass_their_gates(format: str, precision: str) -> None:
     found = measure(exported(format, precision), faces=references(torch_run(tiny_net()), inputs(4)))
-    if not has_executor(format):
-        assert found is None
-        return
     assert found is not None
+    assert found.executor.startswith("mil-reference") == (format == "coreml" and not has_executor(format))
     assert found.verdict.status == "passed"
     assert found.faces == 4
     assert 0 < found.outputs["points"].max_error < (1e-5 if precision == "fp32" else 2e-3)

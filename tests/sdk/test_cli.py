@@ -191,7 +191,7 @@ def test_importing_the_sdk_and_asking_for_help_load_nothing_heavy() -> None:
     )
     shown = python(code, "--help").stdout
     assert shown.endswith("HEAVY []\n")
-    for name in ("run", "inspect", "eval", "bench", "schemes", "synth", "verify", "compress", "ablate"):
+    for name in ("run", "inspect", "doctor", "eval", "bench", "schemes", "synth", "verify", "compress", "ablate"):
         assert f"\n  {name} " in shown
 
 
@@ -254,3 +254,14 @@ def test_a_full_disk_on_standard_output(made: Path, words: list[str]) -> None:
 
 def test_fatal_errnos_are_what_they_say() -> None:
     assert set(cli._FATAL_ERRNOS) == {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+
+
+@pytest.mark.parametrize("line", [["--debug", "inspect", "nowhere"], ["inspect", "nowhere", "--debug"]])
+def test_debug_shows_where_an_error_came_from(line, capsys):
+    for words, shown in ((line, True), ([word for word in line if word != "--debug"], False)):
+        with pytest.raises(SystemExit) as caught:
+            cli.app(words)
+        assert caught.value.code == 2
+        text = capsys.readouterr().err
+        assert ("Traceback" in text) == shown
+        assert text.splitlines()[-1].startswith("pocketface: nowhere: no such bundle")

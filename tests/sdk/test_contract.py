@@ -71,6 +71,10 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c: point(c).update(scale=1.0), "is float32 with scale 1.0"),
     (lambda c: point(c).update(dtype="int8", scale=0.0, zero_point=0), "scale 0.0"),
     (lambda c: point(c).update(dtype="uint8", scale=1.0, zero_point=-1), "zero point -1"),
+    (lambda c: stage(c)["inputs"][0].update(dtype="uint8"), "'image' is uint8 with preprocess.inside ''"),
+    (lambda c: stage(c)["preprocess"].update(inside="folded"), "'image' is float32 with preprocess.inside 'folded'"),
+    (lambda c: stage(c)["outputs"][0].update(dtype="uint8"), "'points' is uint8"),
+    (lambda c: variant(c)["inputs"]["image"].update(dtype="uint8"), "'image' is uint8 with scale None"),
 ]
 
 
@@ -172,3 +176,38 @@ def test_names_that_are_one_file_somewhere_have_one_key() -> None:
     assert path_key("Models/A.onnx") == path_key("models/a.ONNX")
     assert path_key("e\u0301") == path_key("\u00e9")
     assert path_key("a") != path_key("b")
+
+
+@pytest.fixture(scope="module")
+def raw_pixels(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder: Path = make_bundle(tmp_path_factory.mktemp("pixels"), pixels=True)
+    return (folder / "manifest.json").read_bytes()
+
+
+PIXEL_CHANGES: list[tuple[Change, str]] = [
+    (lambda c: c["inputs"]["image"].update(dtype="float32"), "'image' is float32 with scale None"),
+    (lambda c: c["inputs"]["image"].update(scale=1.0, zero_point=0), "uint8 without a scale"),
+    (lambda c: c["inputs"]["image"].update(zero_point=0), "uint8 without a scale"),
+    (lambda c: c["inputs"]["image"].update(dtype="int8", scale=1.0, zero_point=-128), "'image' is int8"),
+    (lambda c: c["inputs"]["image"].update(layout="NHWC"), "expected \\(1, 32, 32, 3\\)"),
+]
+
+
+def test_a_manifest_of_pixel_inputs_is_sound(raw_pixels: bytes) -> None:
+    contents = manifest.decode(raw_pixels)
+    check_manifest(contents)
+    assert contents.stages[0].inputs[0].dtype == "uint8"
+    assert contents.stages[0].preprocess.inside == "multiply-add"
+
+
+@pytest.mark.parametrize(("change", "message"), PIXEL_CHANGES)
+def test_bindings_that_do_not_feed_pixels_are_refused(raw_pixels: bytes, change: Change, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        check_manifest(changed(raw_pixels, lambda c: change(variant(c))))
+
+
+def test_a_manifest_from_before_pixel_inputs_reads_as_normalised_outside(raw: bytes) -> None:
+    def drop(content: dict[str, Any]) -> None:
+        del stage(content)["preprocess"]["inside"]
+
+    assert changed(raw, drop).stages[0].preprocess.inside == ""

@@ -1,3 +1,4 @@
+import io
 import math
 import tempfile
 from pathlib import Path
@@ -5,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bundle_factory import MEAN, STD, edit_manifest, forward, make_bundle, picture, weights, zip_bundle
+from bundle_factory import MEAN, STD, edit_manifest, forward, make_bundle, picture, replace_file, weights, zip_bundle
 from PIL import Image
 
 from pocketface.sdk.bundle import Bundle, open_bundle
@@ -203,3 +204,33 @@ def test_a_photo_with_exif_rotation_gives_points_of_the_upright_picture(predicto
     Image.fromarray(np.ascontiguousarray(np.rot90(picture()))).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(read_image(tmp_path / "a.png"), picture())
     assert np.array_equal(predictor(tmp_path / "a.png")[0].points, predictor(picture())[0].points)
+
+
+def test_a_network_that_takes_pixels_is_fed_rounded_ones(tmp_path: Path) -> None:
+    with open_bundle(make_bundle(tmp_path / "pixels", size=16, pixels=True)) as bundle:
+        predictor, cases = Predictor(bundle), bundle.golden()
+    image, box = picture(), Box(30.5, 20.5, 46.5, 36.5)
+    points, score = by_hand(image, box, weights(68))  # whole pixels: rounding changes nothing
+    face = predictor(image, [box])[0]
+    np.testing.assert_allclose(face.points, points, atol=1e-4)
+    assert face.score == pytest.approx(score, abs=1e-5)
+    for case in cases:
+        assert case["step0.input.image"].dtype == np.uint8
+        found = predictor(case["image"], [tuple(case["box"])])[0]
+        np.testing.assert_allclose(found.points, case["step0.decoded.points"], atol=1e-3)
+    with pytest.raises(BadInputError, match=r"type float32, expected \(1, 3, 16, 16\) uint8"):
+        predictor.predict_tensor(cases[0]["step0.input.image"].astype(np.float32))
+
+
+def test_golden_pixels_of_another_type_are_refused(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "pixels", size=16, pixels=True)
+    with np.load(folder / "golden" / "000.npz") as arrays:
+        case = dict(arrays)
+    case["step0.input.image"] = case["step0.input.image"].astype(np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **case)
+    with (
+        open_bundle(replace_file(folder, "golden/000.npz", buffer.getvalue())) as bundle,
+        pytest.raises(BundleError, match=r"'step0\.input\.image' is float32"),
+    ):
+        bundle.golden()

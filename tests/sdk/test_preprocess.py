@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Box, Crop
-from pocketface.sdk.preprocess import halve, halvings, normalise, resample
+from pocketface.sdk.manifest import Preprocess
+from pocketface.sdk.preprocess import halve, halvings, network_input, normalise, resample, to_pixels
 
 
 def photo(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -189,3 +190,25 @@ def test_normalise_by_hand() -> None:
     nhwc = normalise(pixels, (127.5, 100, 0), (127.5, 50, 25), "NHWC")
     assert nhwc.shape == (1, 2, 2, 3)
     assert nhwc[0, 0, 1].tolist() == [1, 0, 2]
+
+
+def test_pixels_are_rounded_half_to_even_and_clipped() -> None:
+    values = [0.49, 0.5, 1.5, 2.5, 254.5, 255.0, -0.5, -3.0, 255.4, 300.0, 7.500001, 126.51]
+    tensor = to_pixels(np.array(values, np.float32).reshape(2, 2, 3))
+    assert (tensor.dtype, tensor.shape, tensor.flags.c_contiguous) == (np.uint8, (1, 3, 2, 2), True)
+    assert tensor.transpose(0, 2, 3, 1).ravel().tolist() == [0, 0, 2, 2, 254, 255, 0, 0, 255, 255, 8, 127]
+    assert to_pixels(np.array(values, np.float32).reshape(2, 2, 3), "NHWC").ravel().tolist()[:3] == [0, 0, 2]
+
+
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_pixels_are_what_normalising_starts_from(channels: str) -> None:
+    mean, std = (10.0, 20.0, 30.0), (2.0, 4.0, 8.0)
+    plain = Preprocess(size=8, mean=mean, std=std, channels=channels)  # type: ignore[arg-type]
+    inside = Preprocess(size=8, mean=mean, std=std, channels=channels, inside="folded")  # type: ignore[arg-type]
+    image, crop = photo(20, 24), Crop(11.5, 9.5, 8, 0)  # of whole pixels: nothing is rounded
+    fed, normalised = network_input(image, crop, inside), network_input(image, crop, plain)
+    assert (fed.dtype, normalised.dtype) == (np.uint8, np.float32)
+    order = [0, 1, 2] if channels == "RGB" else [2, 1, 0]
+    for channel in range(3):
+        np.testing.assert_array_equal(normalised[0, channel], (fed[0, channel] - mean[channel]) / std[channel])
+        assert resample(image, crop, 8)[3, 5, order[channel]] == fed[0, channel, 3, 5]

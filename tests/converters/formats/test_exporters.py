@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from executorch_files import method
 from onnx import helper
 from tiny_export import POINTS, SIZE, TinyNet, exported, inputs, tiny_net, torch_outputs
 
@@ -23,6 +24,9 @@ from pocketface.sdk.errors import BadInputError
 ALL = [(name, precision) for name in EXPORTERS for precision in EXPORTERS[name].precisions]
 BOUNDS = {"fp32": 1e-5, "fp16": 2e-3}
 
+PLACES = {"image": "0", "points": "0", "score": "1"}
+"""Of the tensors in a file that has no names."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -33,6 +37,9 @@ def run(item: Exported, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
         session = onnxruntime.InferenceSession(str(item.path), providers=["CPUExecutionProvider"])
         points, score = session.run(["points", "score"], {"image": image})
+        return points, score
+    if item.format == "executorch":
+        points, score = method(item.path)(image)
         return points, score
     from ai_edge_litert.interpreter import Interpreter
 
@@ -46,11 +53,13 @@ def test_names_and_shapes_are_the_contracts(format: str, precision: str) -> None
     item = exported(format, precision)
     found = read_signature(format, item.path)
     image = (1, SIZE, SIZE, 3) if format == "tflite" else (1, 3, SIZE, SIZE)
-    assert {name: (t.shape, t.dtype) for name, t in found.inputs.items()} == {"image": (image, "float32")}
+    names = PLACES if format == "executorch" else {name: name for name in PLACES}
+    assert {name: (t.shape, t.dtype) for name, t in found.inputs.items()} == {names["image"]: (image, "float32")}
     assert {name: (t.shape, t.dtype) for name, t in found.outputs.items()} == {
-        "points": ((1, POINTS, 2), "float32"),
-        "score": ((1,), "float32"),
+        names["points"]: ((1, POINTS, 2), "float32"),
+        names["score"]: ((1,), "float32"),
     }
+    assert {name: binding.tensor for name, binding in {**item.inputs, **item.outputs}.items()} == names
     assert item.inputs["image"].shape == image
     assert item.inputs["image"].layout == ("NHWC" if format == "tflite" else "NCHW")
     assert (item.format, item.precision) == (format, precision)

@@ -80,3 +80,18 @@ def test_checked_names() -> None:
     checked_names({"image": bind(shape=())}, {"t", "u"}, "input", Path("m"))
     with pytest.raises(BundleError, match=r"m.onnx has no output 't' \(for 'points'\). Valid: a, b"):
         checked_names({"points": bind(shape=())}, {"b", "a"}, "output", Path("x/m.onnx"))
+
+
+def test_pixels_pass_through_in_the_file_s_layout() -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(1, 2, 3, 4)
+    stored = to_file(pixels, "image", bind(shape=(1, 3, 4, 2), layout="NHWC", dtype="uint8"))
+    assert (stored.dtype, stored.flags.c_contiguous) == (np.uint8, True)
+    assert all(stored[0, y, x, c] == pixels[0, c, y, x] for c in range(2) for y in range(3) for x in range(4))
+
+
+def test_pixels_and_normalised_values_are_not_mistaken_for_each_other() -> None:
+    with pytest.raises(BadInputError, match="input 'x' is float32, expected uint8 pixels"):
+        to_file(np.zeros(3, np.float32), "x", bind(shape=(3,), dtype="uint8"))
+    for dtype, scale in (("float32", None), ("float16", None), ("uint8", 0.1), ("int8", 0.1)):
+        with pytest.raises(BadInputError, match="input 'x' is uint8, expected normalised float32"):
+            to_file(np.zeros(3, np.uint8), "x", bind(shape=(3,), dtype=dtype, scale=scale))

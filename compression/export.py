@@ -1,0 +1,285 @@
+"""A checkpoint -> files in every format and precision asked for, each compared with torch.
+
+Files that pass lie in the folder under their names, those that fail in its ``failed/``; export.json says how they were
+made and what came out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from pocketface.benchmarks.data.face import Face
+from pocketface.benchmarks.data.registry import DATASETS
+from pocketface.compression.models.heads import LandmarkNet
+from pocketface.compression.pipeline.inputs import as_inputs, golden_images, network_inputs, reference_truth
+from pocketface.compression.training.faces import thin
+from pocketface.compression.variants import calibrated, check_settings, make, precisions
+from pocketface.converters import networks, parity, reference
+from pocketface.converters.audit import audit
+from pocketface.converters.bundle import Candidate
+from pocketface.converters.formats.base import ConversionError, Exported
+from pocketface.converters.formats.registry import EXPORTERS
+from pocketface.converters.pixels import PixelInput
+from pocketface.sdk.errors import BadInputError, ConfigError
+from pocketface.sdk.files import refuse_existing, sha256, write_atomic
+from pocketface.sdk.geometry import Crop
+from pocketface.sdk.manifest import Tolerances
+from pocketface.sdk.preprocess import resample
+from pocketface.sdk.schemes import SCHEMES, load_scheme
+
+CALIBRATION_FACES, PARITY_FACES, DRAWN_FACES = 128, 64, 4
+
+
+class ExportRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant. ``absent``: the format does not have this precision."""
+
+    id: str
+    status: Literal["passed", "failed", "unverified", "absent"]
+    file: str = ""
+    reason: str = ""
+    executor: str = ""
+    bytes: int = 0
+    max_pixel_error: float | None = None
+    relative_error: float | None = None
+    nme_reference: float | None = None
+    nme: float | None = None
+
+
+@dataclass(frozen=True)
+class Exports:
+    """What ``export_checkpoint`` made."""
+
+    network: str
+    folder: Path
+    checkpoint_sha256: str
+    pixels: bool
+    settings: tuple[str, ...]
+    rows: tuple[ExportRow, ...]
+
+    @property
+    def failed(self) -> list[str]:
+        return [row.id for row in self.rows if row.status == "failed"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; names the folder by its last part, not by its path."""
+        return {
+            "network": self.network,
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "input": "pixels" if self.pixels else "normalised",
+            "settings": list(self.settings),
+            "variants": msgspec.to_builtins(self.rows),
+        }
+
+
+def export_checkpoint(
+    checkpoint: Path,
+    out: Path,
+    *,
+    formats: Sequence[str],
+    precisions: Sequence[str] = ("fp32",),
+    pixels: bool = False,
+    data: Path | None = None,
+    data_format: str = "pts",
+    data_folders: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    say: Callable[[str], None] = lambda text: None,
+    force: bool = False,
+) -> Exports:
+    """Convert a checkpoint and compare each file with torch.
+
+    Args:
+        checkpoint: a file that says which network it holds.
+        out: folder for the files, ``CHECKPOINT.PRECISION.SUFFIX``.
+        formats, precisions: every combination that exists is made.
+        pixels: take uint8 pixels and normalise inside.
+        data: annotated faces: every other one calibrates, the rest measures the NME.
+        settings: ``FORMAT.key=value`` or ``FORMAT.PRECISION.key=value``.
+        say: told before each variant.
+        force: replace files that are there.
+
+    Raises:
+        WeightsError: the checkpoint cannot be used.
+        UnknownNameError, ConfigError: an unknown format, precision or setting.
+        BadInputError: a file exists, or a precision needs faces and there are none.
+    """
+    combinations = _combinations(formats, precisions)
+    options = _settings(settings)
+    net = networks.load_network(checkpoint)
+    if not isinstance(net, LandmarkNet):
+        raise BadInputError(f"{checkpoint} holds a {type(net).__name__}", expected="a landmark network")
+    blind = [f"{p} of {f}" for f, p, exists in combinations if exists and calibrated(f, p)]
+    if blind and data is None:
+        raise BadInputError(
+            f"{', '.join(blind)} looks at faces to find the ranges of its activations",
+            expected="--data",
+            next="Give annotated faces; pocketface synth draws some",
+        )
+    for format, precision, exists in combinations:
+        if exists:
+            refuse_existing(out / _name(checkpoint, format, precision), force)
+    shipped = PixelInput(net, net.mean, net.std) if pixels else net
+    faces = _faces(data, data_format, data_folders, net.n_points)
+    run = reference.torch_run(shipped)
+    drawn = [resample(image, Crop.from_box(box), net.input_size) for image, box in golden_images(DRAWN_FACES)]
+    golden = reference.references(run, as_inputs(drawn, shipped))
+    annotated = None
+    if faces:
+        judged = thin(faces[1::2], PARITY_FACES)
+        annotated = reference.references(run, network_inputs(judged, shipped), reference_truth(judged))
+    calibration = network_inputs(thin(faces[::2], CALIBRATION_FACES), shipped) if faces else None
+
+    rows: list[ExportRow] = []
+    made: dict[str, Exported | ConversionError] = {}
+    moves: list[tuple[Exported, Path]] = []
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
+        for format, precision, exists in combinations:
+            id = f"{precision}.{format}"
+            if not exists:
+                known = ", ".join(_known(format))
+                rows.append(ExportRow(id=id, status="absent", reason=f"{format} has {known}"))
+                continue
+            for kind in dict.fromkeys(("fp32", precision)):  # the others are made out of fp32
+                if f"{kind}.{format}" not in made:
+                    say(f"{format} {kind}")
+                    made[f"{kind}.{format}"] = _made(shipped, format, kind, Path(folder), made, calibration, options)
+            found = made[id]
+            if isinstance(found, ConversionError):
+                rows.append(ExportRow(id=id, status="failed", reason=str(found)))
+                continue
+            row = _judged(found, golden, annotated, load_scheme(_scheme(net.n_points)).normaliser)
+            target = out / ("failed" if row.status == "failed" else ".") / _name(checkpoint, format, precision)
+            moves.append((found, target))
+            rows.append(msgspec.structs.replace(row, file=target.relative_to(out).as_posix()))
+        # Only now: the others are made out of fp32, and an interrupted run leaves nothing.
+        for item, target in moves:
+            _move(item, target)
+    done = Exports(checkpoint.stem, out, sha256(checkpoint), pixels, settings, tuple(rows))
+    write_atomic(out / "export.json", msgspec.json.format(msgspec.json.encode(done.to_dict()), indent=1), force=True)
+    return done
+
+
+def _known(format: str) -> tuple[str, ...]:
+    return precisions(format)
+
+
+def _combinations(formats: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str, bool]]:
+    """Format, precision, and whether it exists there; a precision that exists nowhere is refused."""
+    every = {name: _known(name) for name in formats}
+    for precision in wanted:
+        if not any(precision in known for known in every.values()):
+            choices = sorted({kind for known in every.values() for kind in known})
+            raise ConfigError(f"--precision: {', '.join(formats)} has no {precision!r}", choices=choices)
+    return [(name, precision, precision in every[name]) for name in formats for precision in wanted]
+
+
+def _settings(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """``FORMAT[.PRECISION].key=value`` -> settings by format or by quantizer, checked."""
+    import yaml
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        owner, _, name = key.rpartition(".")
+        if not separator or not owner:
+            raise ConfigError(f"--set {text!r}", expected="FORMAT.key=value or FORMAT.PRECISION.key=value")
+        found.setdefault(owner, {})[name] = yaml.safe_load(value)
+    check_settings(
+        {owner: values for owner, values in found.items() if "." not in owner},
+        {owner: values for owner, values in found.items() if "." in owner},
+    )
+    return found
+
+
+def _made(
+    net: LandmarkNet | PixelInput,
+    format: str,
+    precision: str,
+    folder: Path,
+    made: Mapping[str, Exported | ConversionError],
+    calibration: Any,
+    options: Mapping[str, dict[str, Any]],
+) -> Exported | ConversionError:
+    """A variant, or why there is none; without fp32 there is none of the others."""
+    fp32 = made.get(f"fp32.{format}")
+    if isinstance(fp32, ConversionError):
+        return fp32
+    target = folder / format
+    target.mkdir(exist_ok=True)
+    try:
+        return make(
+            net,
+            format,
+            precision,
+            target,
+            input_size=net.input_size,
+            fp32=fp32,
+            calibration=calibration,
+            options=options.get(
+                f"{format}.{precision}", options.get(format) if precision in ("fp32", "fp16") else None
+            ),
+        )
+    except ConversionError as error:
+        return error
+
+
+def _judged(
+    item: Exported, golden: parity.References, annotated: parity.References | None, normaliser: tuple[int, int]
+) -> ExportRow:
+    """A file against torch and against its precision. Without annotated faces a rounded network cannot be judged."""
+    bounds = parity.GATES.get(item.precision, Tolerances())
+    result = parity.measure(item, golden=golden, faces=annotated, tolerances=bounds, normaliser=normaliser)
+    candidate = Candidate(item, result, bounds, problems=audit(item, item.format, item.precision).problems)
+    status, reason = candidate.status, candidate.reason
+    if result is not None and annotated is None and bounds.max_nme_increase is not None and not candidate.problems:
+        status, reason = "unverified", "its NME is not known without annotated faces: give --data"
+    figures: dict[str, Any] = {}
+    if result is not None and not result.broken:
+        figures = {
+            "executor": result.executor,
+            "max_pixel_error": result.max_pixel_error,
+            "relative_error": max(error.relative_error or 0.0 for error in result.outputs.values()),
+            "nme_reference": result.nme_reference,
+            "nme": result.nme,
+        }
+    return ExportRow(
+        id=f"{item.precision}.{item.format}", status=status, reason=reason, bytes=item.total_bytes, **figures
+    )
+
+
+def _faces(data: Path | None, format: str, folders: tuple[str, ...], points: int) -> list[Face]:
+    if data is None:
+        return []
+    found: list[Face] = DATASETS[format](data, folders=folders, scheme=load_scheme(_scheme(points)))
+    if len(found) < 2:
+        raise BadInputError(f"{data} holds {len(found)} faces", expected="at least two: to calibrate, and to measure")
+    return found
+
+
+def _scheme(points: int) -> str:
+    """The landmark scheme that has this many points."""
+    known = {load_scheme(name).points: name for name in SCHEMES}
+    if points not in known:
+        raise BadInputError(
+            f"no landmark scheme has {points} points", choices=[str(number) for number in sorted(known)]
+        )
+    return known[points]
+
+
+def _name(checkpoint: Path, format: str, precision: str) -> str:
+    return f"{checkpoint.stem}.{precision}{EXPORTERS[format].suffix}"
+
+
+def _move(item: Exported, target: Path) -> None:
+    """Put a finished file under its name; what is there was allowed to be replaced."""
+    target.parent.mkdir(exist_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+    item.path.replace(target)

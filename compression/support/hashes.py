@@ -1,0 +1,109 @@
+"""What a row of the support table depends on, as a hash: the source of the network, of the exporter or quantizer and of
+what judges them, without comments and docstrings, and the versions of the packages that do the work.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from pocketface.compression.models.registry import MODELS
+from pocketface.compression.quantize.registry import QUANTIZERS
+from pocketface.compression.support.cases import INPUT_SIZE, Case
+from pocketface.converters.formats.registry import EXPORTERS
+from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.registry import Registry
+
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "tflite": ("litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
+    "coreml": ("coremltools",),
+    "executorch": ("executorch", "torchao"),
+}
+"""Packages whose version decides what a format's files hold, torch besides."""
+
+
+def row_hash(case: Case, format: str, precision: str) -> str:
+    """Sixteen hexadecimal digits that change whenever the row might come out differently."""
+    made_by = QUANTIZERS if f"{format}.{precision}" in QUANTIZERS else None
+    modules = {
+        _module(MODELS, case.network),
+        _module(EXPORTERS, format),
+        "pocketface.compression.trial",
+        *([_module(made_by, f"{format}.{precision}")] if made_by is not None else []),
+        *(["pocketface.converters.pixels"] if case.input == "pixels" else []),
+    }
+    content = [
+        msgspec.to_builtins(case),
+        INPUT_SIZE,
+        format,
+        precision,
+        sorted((name, _source_hash(name)) for name in _with_imports(modules)),
+        [(name, tool_version(name)) for name in ("torch", *TOOLS.get(format, ()))],
+    ]
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
+
+
+def tool_version(name: str) -> str:
+    """Of a package, without the build's tag (``+cpu``)."""
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return ""
+
+
+def _module(registry: Registry, name: str) -> str:
+    return registry._entries()[name].partition(":")[0]
+
+
+# What a row depends on beyond its own modules' imports would make every row stale with every change of the runtime.
+_FOLLOWED = ("pocketface.compression.models", "pocketface.compression.quantize", "pocketface.converters.formats")
+
+
+def _with_imports(modules: set[str]) -> set[str]:
+    """Modules, and what they import of networks, quantizers and exporters."""
+    found: set[str] = set()
+    waiting = sorted(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(_source(name))):
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            # Tables name every network and quantizer: a new line in one makes no other row stale.
+            if module.startswith(_FOLLOWED) and not module.endswith(".registry"):
+                waiting.append(module)
+    return found
+
+
+@cache
+def _source_hash(module: str) -> str:
+    """Of a module's syntax tree without docstrings: comments and layout do not count."""
+    tree = ast.parse(_source(module))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a string alone: a docstring."""
+    value = getattr(statement, "value", None) if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+@cache
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise BadInputError(f"module {module} has no source", next="Install pocketface again")
+    return Path(spec.origin).read_text("utf-8")

@@ -1,0 +1,239 @@
+"""Try a network in formats and precisions before it is trained: random weights convert, run and round like real ones.
+
+random network --make--> file --executor--> outputs, against torch on the same random pictures
+
+Tells whether a variant converts, computes what torch computes and holds what its precision promises. Says nothing about
+the accuracy of a trained one: that is what the gates of a run are for.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pocketface.compression.models.registry import ModelSpec, build_model
+from pocketface.compression.variants import make, settings_for
+from pocketface.converters.audit import audit
+from pocketface.converters.formats.base import ConversionError, Exported
+from pocketface.converters.formats.interface import output_names
+from pocketface.converters.parity import backend_of
+from pocketface.converters.pixels import PixelInput
+from pocketface.sdk.errors import PocketfaceError
+
+MAX_RELATIVE_ERROR = {"fp32": 1e-5, "fp16": 2e-2}
+"""Bounds on max|a - b| / max|a| of each output, where arithmetic alone differs."""
+
+MIN_SQNR = {"w8": 24.0, "pal6": 12.0, "pal4": 4.0, "w8a8": 8.0}
+"""Bounds on the signal-to-quantization-noise ratio of all outputs together, decibels, where weights are rounded. Random
+weights have no redundancy, so the bounds are lenient; a wrong scale, channel or layout is below 0."""
+
+PICTURES = 4
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What came out of one variant.
+
+    Attributes:
+        status: ``verified``: it was made, ran, and agrees with torch; ``unverified``: nothing here can run it.
+        reason: why it is not verified.
+        operation, modules: at which the converter gave up, where that is known.
+        executor: what ran it.
+        error: max|a - b| / max|a|, the larger one of all outputs.
+        sqnr: decibels, over all outputs.
+        bytes, seconds: of the file; what making and running it took.
+    """
+
+    network: str
+    format: str
+    precision: str
+    status: Literal["verified", "failed", "unverified"]
+    reason: str = ""
+    operation: str = ""
+    modules: tuple[str, ...] = ()
+    executor: str = ""
+    error: float | None = None
+    sqnr: float | None = None
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+def random_network(spec: ModelSpec, *, seed: int = 0, pixels: bool = False, n_points: int = 68) -> nn.Module:
+    """A network with random weights and the batch-norm statistics of random pictures, in evaluation mode.
+
+    Args:
+        spec: what to build; pretrained weights are not loaded.
+        pixels: take uint8 pixels and normalise inside.
+    """
+    torch.manual_seed(seed)
+    net = build_model(msgspec.structs.replace(spec, init="scratch"), n_points=n_points).train()
+    for block in net.modules():
+        if getattr(block, "shortcut", False):
+            # A block adds little to its shortcut, as in trained networks (Goyal et al. 2017, 5.1, start at zero).
+            # Otherwise random ones are chaotic: rounding grows from block to block, float32's a hundredfold.
+            *_, last = (module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
+            nn.init.constant_(last.weight, 0.1)
+    # One number that nearly cancels out would measure rounding against nothing.
+    net.score.weight.data.abs_()
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [module.momentum for module in norms]
+    for module in norms:
+        module.momentum = None  # the plain mean of all batches
+    size = spec.input_size
+    with torch.no_grad():
+        for batch in range(2):
+            net(_normalised(pictures(8, size, seed=1000 + batch), net))
+    for module, momentum in zip(norms, momenta, strict=True):
+        module.momentum = momentum
+    net.eval()
+    return PixelInput(net, net.mean, net.std).eval() if pixels else net
+
+
+def pictures(count: int, size: int, *, seed: int = 0) -> NDArray[np.uint8]:
+    """(count, 3, size, size) uint8: random shapes in random colours, with a little noise; not faces."""
+    rng = np.random.default_rng(seed)
+    cells = 8
+    coarse = rng.integers(0, 256, (count, 3, cells, cells)).astype(np.float64)
+    index = np.minimum(np.arange(size) * cells // size, cells - 1)
+    noisy = coarse[:, :, index][:, :, :, index] + rng.normal(0, 8, (count, 3, size, size))
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def inputs_of(net: nn.Module, images: NDArray[np.uint8]) -> NDArray[Any]:
+    """Pictures as a network takes them: normalised float32, or the pixels themselves."""
+    return images if isinstance(net, PixelInput) else _normalised(images, net).numpy()
+
+
+def try_variants(
+    name: str,
+    net: nn.Module,
+    size: int,
+    formats: Mapping[str, Sequence[str]],
+    folder: Path,
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    quantize: Mapping[str, Mapping[str, Any]] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[Trial]:
+    """Make and run each variant of a network; an error of one does not stop the others.
+
+    Args:
+        name: of the network, for the results.
+        net: see ``random_network``; any other network in evaluation mode works too.
+        size: side of its input, pixels.
+        formats: format -> precisions. fp32 is made where it is not asked for: the others come from it.
+        folder: for the files.
+        options, quantize: settings of exporters by format, of quantizers by FORMAT.PRECISION.
+        say: told before each variant.
+    """
+    images = inputs_of(net, pictures(PICTURES, size, seed=1))
+    calibration = inputs_of(net, pictures(16, size, seed=2))
+    truth = _torch_outputs(net, images)
+    for format, precisions in formats.items():
+        fp32: Exported | None = None
+        failed: ConversionError | None = None
+        for precision in dict.fromkeys(("fp32", *precisions)):
+            say(f"{name}: {format} {precision}")
+            start = time.monotonic()
+            made: Exported | None = None
+            settings = settings_for(format, precision, options or {}, quantize or {})
+            try:
+                if failed is not None:
+                    raise failed  # without its fp32 file there is nothing to make it from
+                made = make(
+                    net,
+                    format,
+                    precision,
+                    folder,
+                    input_size=size,
+                    fp32=fp32,
+                    calibration=calibration,
+                    options=settings,
+                )
+                found = _judged(made, images, truth)
+            except PocketfaceError as error:
+                found = {"status": "failed", "reason": str(error)}
+                if isinstance(error, ConversionError):
+                    failed = error if precision == "fp32" else None
+                    if error.failure is not None:
+                        found |= {"operation": error.failure.operation, "modules": error.failure.modules}
+            if precision == "fp32":
+                fp32 = made
+            if precision in precisions:
+                size_bytes = made.total_bytes if made is not None else 0
+                yield Trial(
+                    network=name,
+                    format=format,
+                    precision=precision,
+                    bytes=size_bytes,
+                    seconds=round(time.monotonic() - start, 1),
+                    **found,
+                )
+
+
+def _judged(made: Exported, images: NDArray[Any], truth: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """Status, reason and figures of a file that was made."""
+    problems = list(audit(made, made.format, made.precision).problems)
+    try:
+        backend = backend_of(made)
+    except PocketfaceError as error:
+        if problems:
+            return {"status": "failed", "reason": "; ".join(problems)}
+        return {"status": "unverified", "reason": str(error)}
+    rows = [backend.run({"image": images[index : index + 1]}) for index in range(len(images))]
+    outputs = {name: np.concatenate([row[name] for row in rows]) for name in truth}
+    error, sqnr = relative_error(outputs, truth), sqnr_db(outputs, truth)
+    bound, floor = MAX_RELATIVE_ERROR.get(made.precision), MIN_SQNR.get(made.precision, 3.0)
+    # Written so that NaN fails.
+    if bound is not None and not error <= bound:
+        problems.append(f"relative error {error:.2g} > {bound:g}")
+    if bound is None and not sqnr >= floor:
+        problems.append(f"signal to quantization noise {sqnr:.1f} dB < {floor:g} dB")
+    return {
+        "status": "failed" if problems else "verified",
+        "reason": "; ".join(problems),
+        "executor": backend.executor,
+        "error": float(f"{error:.2g}") if math.isfinite(error) else None,
+        "sqnr": round(sqnr, 1) if math.isfinite(sqnr) else None,
+    }
+
+
+def relative_error(outputs: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[Any]]) -> float:
+    """max|a - b| / max|a| of each output; the largest. NaN if an output holds NaN."""
+    found = [
+        float(np.abs(outputs[name].astype(np.float64) - value).max() / max(float(np.abs(value).max()), 1e-30))
+        for name, value in truth.items()
+    ]
+    return math.nan if any(math.isnan(value) for value in found) else max(found)
+
+
+def sqnr_db(outputs: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[Any]]) -> float:
+    """10 log10(signal / noise) of mean squares; each output counts alike, whatever its scale."""
+    noise = 0.0
+    for name, value in truth.items():
+        signal = max(float(np.square(value, dtype=np.float64).mean()), 1e-30)
+        noise += float(np.square(outputs[name].astype(np.float64) - value).mean()) / signal
+    return math.inf if noise == 0 else 10 * math.log10(len(truth) / noise)
+
+
+def _torch_outputs(net: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+    names = output_names(net)
+    with torch.no_grad():
+        rows = [net(torch.from_numpy(images[index : index + 1].copy())) for index in range(len(images))]
+    return {
+        name: np.concatenate([(row if isinstance(row, tuple) else (row,))[number].numpy() for row in rows])
+        for number, name in enumerate(names)
+    }
+
+
+def _normalised(images: NDArray[np.uint8], net: nn.Module) -> torch.Tensor:
+    mean, std = (torch.tensor(getattr(net, name)).view(1, 3, 1, 1) for name in ("mean", "std"))
+    return (torch.from_numpy(images.astype(np.float32)) - mean) / std
