@@ -22,8 +22,7 @@ from pocketface.compression.pipeline.inputs import as_inputs, golden_images, net
 from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import calibrated, check_settings, make, precisions
 from pocketface.converters import networks, parity, reference
-from pocketface.converters.audit import audit
-from pocketface.converters.bundle import Candidate
+from pocketface.converters.examine import examine
 from pocketface.converters.formats.base import ConversionError, Exported
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.converters.pixels import PixelInput
@@ -235,8 +234,8 @@ def _judged(
 ) -> ExportRow:
     """A file against torch and against its precision. Without annotated faces a rounded network cannot be judged."""
     bounds = parity.GATES.get(item.precision, Tolerances())
-    result = parity.measure(item, golden=golden, faces=annotated, tolerances=bounds, normaliser=normaliser)
-    candidate = Candidate(item, result, bounds, problems=audit(item, item.format, item.precision).problems)
+    candidate = examine(item, golden=golden, faces=annotated, tolerances=bounds, normaliser=normaliser)
+    result = candidate.parity
     status, reason = candidate.status, candidate.reason
     if result is not None and annotated is None and bounds.max_nme_increase is not None and not candidate.problems:
         status, reason = "unverified", "its NME is not known without annotated faces: give --data"

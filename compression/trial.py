@@ -190,18 +190,18 @@ def _judged(made: Exported, images: NDArray[Any], truth: Mapping[str, NDArray[np
         return {"status": "unverified", "reason": str(error)}
     rows = [backend.run({"image": images[index : index + 1]}) for index in range(len(images))]
     outputs = {name: np.concatenate([row[name] for row in rows]) for name in truth}
-    error, sqnr = relative_error(outputs, truth), sqnr_db(outputs, truth)
+    largest, sqnr = relative_error(outputs, truth), sqnr_db(outputs, truth)
     bound, floor = MAX_RELATIVE_ERROR.get(made.precision), MIN_SQNR.get(made.precision, 3.0)
     # Written so that NaN fails.
-    if bound is not None and not error <= bound:
-        problems.append(f"relative error {error:.2g} > {bound:g}")
+    if bound is not None and not largest <= bound:
+        problems.append(f"relative error {largest:.2g} > {bound:g}")
     if bound is None and not sqnr >= floor:
         problems.append(f"signal to quantization noise {sqnr:.1f} dB < {floor:g} dB")
     return {
         "status": "failed" if problems else "verified",
         "reason": "; ".join(problems),
         "executor": backend.executor,
-        "error": float(f"{error:.2g}") if math.isfinite(error) else None,
+        "error": float(f"{largest:.2g}") if math.isfinite(largest) else None,
         "sqnr": round(sqnr, 1) if math.isfinite(sqnr) else None,
     }
 

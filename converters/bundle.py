@@ -85,10 +85,10 @@ class Candidate:
     def reason(self) -> str:
         """Why it did not pass; empty if it did."""
         if self.parity is None:
-            found = () if self.problems else (f"nothing on the machine that built this can run {self.exported.format}",)
+            found = "" if self.problems else f"nothing on the machine that built this can run {self.exported.format}"
         else:
-            found = tuple(filter(None, (judge(self.parity, self.bounds).reason,)))
-        return "; ".join((*self.problems, *found))
+            found = judge(self.parity, self.bounds).reason
+        return "; ".join(filter(None, (*self.problems, found)))
 
 
 def write_bundle(

@@ -37,6 +37,9 @@ def verify(
         list[str] | None,
         typer.Option(help="Variant to check. Give it again for several (default: all).", show_default=False),
     ] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Show what each file holds, and what each delegate takes of it.")
+    ] = False,
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Pass although some variants cannot be run here.")
     ] = False,
@@ -82,6 +85,9 @@ def verify(
         write_json({**report.to_dict(), **extra, "passed": not failures, "failures": failures}, json, force=force)
     if json != "-":
         _print(report)
+        for check in report.variants if audit else ():
+            if check.audit is not None:
+                console().print(str(check.audit), markup=False, highlight=False)
         if found is not None:
             _print_layers(found)
     if failures:
@@ -129,7 +135,8 @@ def _print(report: VerifyReport) -> None:
     if report.faces:
         title += f", {report.faces} annotated faces, reference {report.reference or 'none'}"
     table = Table(title=title, title_justify="left")
-    for column in ("variant", "executor", "golden cases, against torch", "annotated faces", "result"):
+    golden = f"golden cases, against {report.source.removesuffix(' fp32')}"
+    for column in ("variant", "executor", golden, "annotated faces", "result"):
         table.add_column(column, overflow="fold")
     for check in report.variants:
         colour = {"passed": "green", "failed": "bold red", "unchecked": "yellow"}[check.status]
@@ -145,7 +152,7 @@ def _print(report: VerifyReport) -> None:
     for problem in report.problems:
         out.print(f"bundle: {problem}", markup=False)
     for check in report.variants:
-        for reason in check.reasons:
+        for reason in (*check.reasons, *check.notes):
             out.print(f"{check.id}: {reason}", markup=False)
 
 
@@ -157,7 +164,7 @@ def _print_layers(found: BundleLayers) -> None:
     for report in found.reports:
         out.print(str(report), markup=False, highlight=False)
         table = Table(title=f"{report.variant}: largest errors", title_justify="left")
-        for column in ("module", "operation", "error", "of inputs", "mean", "range", "type"):
+        for column in ("module", "operation", "error", "of inputs", "mean, absolute", "range", "type"):
             table.add_column(column, overflow="fold")
         for item in report.worst():
             table.add_row(

@@ -3,13 +3,15 @@
 files, contract --bind--> tensors --the first file, on drawn faces--> golden cases --> every file: audit, parity -->
 bundle
 
-One file, the reference, plays the part that torch fp32 has for our own networks: golden cases are what it gives, and the
-others are compared with it. The manifest says so. Whether the reference itself is any good, nothing here can tell.
+One file, the reference, plays the part that torch fp32 has for our own networks: golden cases are what it gives, and
+the others are compared with it. The manifest says so. Whether the reference itself is any good, nothing here can tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,16 +23,16 @@ from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.synthetic import render_face
-from pocketface.converters.audit import Audit, audit
+from pocketface.converters.audit import audit
 from pocketface.converters.bundle import Candidate, write_bundle
 from pocketface.converters.executors import executor_of
-from pocketface.converters.formats.base import Exported
+from pocketface.converters.mil_reference.reference import UnknownOperationError
 from pocketface.converters.pack_contract import Loaded
 from pocketface.converters.pack_files import Bound, bind
-from pocketface.converters.parity import GATES, Array, Pixels, References, Run, backend_of, compare
+from pocketface.converters.parity import GATES, Array, ParityResult, Pixels, References, Run, backend_of, compare
 from pocketface.converters.reference import annotated_references, comparable, golden_case, golden_references
 from pocketface.sdk.backends.base import Backend
-from pocketface.sdk.errors import BadInputError, ConfigError, EnvironmentProblemError, GateFailedError
+from pocketface.sdk.errors import BadInputError, BundleError, ConfigError, EnvironmentProblemError, GateFailedError
 from pocketface.sdk.files import refuse_existing
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import DataSource, Provenance, Stage, Tolerances
@@ -127,19 +129,29 @@ def pack_files(
     reference = _reference(bound, loaded)
     bounds = {item.id: _bounds(item, loaded, item is reference, bool(faces)) for item in bound}
     say(f"reference: {reference.source.name}")
-    backend = backend_of(reference.exported)
-    cases = [
-        golden_case(lambda tensor: _raw(backend, tensor, stage), image, box, stage)
-        for image, box in drawn_faces(loaded.contract.golden_faces)
-    ]
+    with _named(reference):
+        backend = backend_of(reference.exported)
+        cases = [
+            golden_case(lambda tensor: _raw(backend, tensor, stage), image, box, stage)
+            for image, box in drawn_faces(loaded.contract.golden_faces)
+        ]
     golden = golden_references(cases, stage)
     notes = [note for item in bound for note in item.notes] + _suspicions(golden, reference, stage)
+    better = [item.source.name for item in bound if item.exported.precision == "fp32"]
+    if better and reference.exported.precision != "fp32":
+        notes.append(f"the reference is {reference.id}; {better[0]} is fp32: name it as reference in the contract")
     annotated = annotated_references(_run(backend, stage), faces, stage) if faces else None
     candidates, audits = [], {}
     for item in bound:
         say(f"{item.source.name}: {item.id}")
         audits[item.id] = audit(item.exported, item.exported.format, item.exported.precision)
-        candidates.append(_candidate(item, audits[item.id], golden, annotated, stage, bounds[item.id]))
+        with _named(item):
+            try:
+                parity = _parity(item, golden, annotated, stage, bounds[item.id])
+            except UnknownOperationError as error:  # of a reference executor: no fault of the file
+                parity = None
+                notes.append(f"{item.source.name} could not be run here: {error.what}")
+        candidates.append(Candidate(item.exported, parity, bounds[item.id], problems=audits[item.id].problems))
     failures = _failures(candidates, allow_unverified)
     if failures:
         return Packed(None, loaded.contract.name, reference.id, tuple(candidates), tuple(notes), tuple(failures))
@@ -162,8 +174,14 @@ def pack_files(
 
 def drawn_faces(count: int) -> list[tuple[NDArray[np.uint8], Box]]:
     """Golden images: (256, 256, 3) uint8 and the face's box; never from a data set."""
-    drawn = [render_face(GOLDEN_SEED + number, GOLDEN_SIZE) for number in range(count)]
-    return [(face.image, Box.around(face.points)) for face in drawn]
+    return [_drawn(GOLDEN_SEED + number) for number in range(count)]
+
+
+@functools.cache
+def _drawn(seed: int) -> tuple[NDArray[np.uint8], Box]:
+    face = render_face(seed, GOLDEN_SIZE)
+    face.image.setflags(write=False)
+    return face.image, Box.around(face.points)
 
 
 def _bound(files: Sequence[Path], loaded: Loaded, stage: Stage) -> list[Bound]:
@@ -235,23 +253,35 @@ def _run(backend: Backend, stage: Stage) -> Run:
     return lambda tensor: comparable(_raw(backend, tensor, stage), stage)
 
 
-def _candidate(
-    item: Bound, found: Audit, golden: References, annotated: References | None, stage: Stage, bounds: Tolerances
-) -> Candidate:
-    exported: Exported = item.exported
-    parity = None
-    if executor_of(exported.format) is not None:
-        backend = backend_of(exported)
-        parity = compare(
-            _run(backend, stage),
-            variant=item.id,
-            executor=backend.executor,
-            golden=golden,
-            faces=annotated,
-            tolerances=bounds,
-            normaliser=stage.scheme.normaliser,
-        )
-    return Candidate(exported, parity, bounds, problems=found.problems)
+def _parity(
+    item: Bound, golden: References, annotated: References | None, stage: Stage, bounds: Tolerances
+) -> ParityResult | None:
+    """A file against the reference; None where nothing here can run its format."""
+    if executor_of(item.exported.format) is None:
+        return None
+    backend = backend_of(item.exported)
+    return compare(
+        _run(backend, stage),
+        variant=item.id,
+        executor=backend.executor,
+        golden=golden,
+        faces=annotated,
+        tolerances=bounds,
+        normaliser=stage.scheme.normaliser,
+    )
+
+
+@contextlib.contextmanager
+def _named(item: Bound) -> Iterator[None]:
+    """What a runtime says of a file in a bundle, said of a file that is to go into one."""
+    try:
+        yield
+    except UnknownOperationError:
+        raise
+    except BundleError as error:
+        name = item.source.name
+        what = error.what if name in error.what else f"{name}: {error.what}"
+        raise BadInputError(what, expected=error.expected, next="Make the file again, or leave it out") from error
 
 
 def _failures(candidates: Sequence[Candidate], allow_unverified: bool) -> list[str]:

@@ -20,7 +20,6 @@ from pocketface.sdk.files import os_problem
 from pocketface.sdk.manifest import OutputSpec, Precision, Preprocess, Scheme, Stage, TensorSpec, Tolerances
 from pocketface.sdk.schemes import load_scheme
 
-SCHEMA = 1
 PAGE = "docs/contract.md"
 
 Decode = Literal["normalised_points", "unit_points", "pixel_points"]
@@ -149,7 +148,7 @@ class PackContract(Config, frozen=True, kw_only=True):
         description: of the network, for the card; Markdown.
     """
 
-    schema: Literal[1] = SCHEMA
+    schema: Literal[1] = 1
     name: str
     task: Literal["landmarks"] = "landmarks"
     scheme: str

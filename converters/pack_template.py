@@ -47,7 +47,7 @@ def template(files: Sequence[Path]) -> str:
         "  box_scale: 1.0           # side of the crop over 1.25 x the longer side of the landmarks' bounding box",
         "",
         "inputs:",
-        f"  image: {{tensor: {_quoted(first.image)}, layout: {first.layout}}}  # {first.signature.inputs[first.image]}",
+        f"  image: {{tensor: {_quoted(first.image)}}}  # {first.signature.inputs[first.image]}, {first.layout}",
         "",
         "outputs:",
         *_comments("  # outputs of the file: ", first.signature),
@@ -56,8 +56,9 @@ def template(files: Sequence[Path]) -> str:
         "    decode:                # normalised_points [-0.5, 0.5], unit_points [0, 1] or pixel_points of the input",
         score,
         "",
-        f"precision: {first.precision or ''}{'' if first.precision else '  # what it is: fp32, fp16, w8a8, w8, mixed, ...'}",
+        _precision(first),
         *_files(read),
+        *_reference(read),
         "",
         "weights_licence:           # the terms of the weights, e.g. Apache-2.0; 'not known' is an answer",
         "data: []                   # what it was trained on: [{name: 300-W, licence: research only}]",
@@ -115,13 +116,12 @@ def _files(read: Sequence[_Read]) -> list[str]:
     first, others = read[0], read[1:]
     lines = []
     for item in others:
-        differs = item.names() != first.names() or item.layout != first.layout
-        if not differs and item.precision == first.precision:
+        if item.names() == first.names() and item.precision == first.precision:
             continue
         lines.append(f"  {_quoted(item.path.name)}:")
         lines.append(f"    precision: {item.precision or ''}")
-        if item.image != first.image or item.layout != first.layout:
-            lines.append(f"    inputs: {{image: {{tensor: {_quoted(item.image)}, layout: {item.layout}}}}}")
+        if item.image != first.image:
+            lines.append(f"    inputs: {{image: {{tensor: {_quoted(item.image)}}}}}")
         if tuple(item.signature.outputs) != tuple(first.signature.outputs):
             lines.extend(_comments("    # its outputs: ", item.signature))
             _, points, score = item.outputs()
@@ -131,9 +131,22 @@ def _files(read: Sequence[_Read]) -> list[str]:
     return ["files:", *lines] if lines else []
 
 
+def _reference(read: Sequence[_Read]) -> list[str]:
+    """A float file is what the others should be compared with; the first one given needs no line."""
+    chosen = next((item for item in read if item.precision == "fp32"), read[0])
+    return [] if chosen is read[0] else [f"reference: {_quoted(chosen.path.name)}  # the others are compared with it"]
+
+
+def _precision(first: _Read) -> str:
+    return f"precision: {first.precision or '             # what it is: fp32, fp16, w8a8, w8, pal4, mixed'}"
+
+
 def _score(names: list[str]) -> str:
     if len(names) == 1:
-        return f"  score: {{tensor: {_quoted(names[0])}}}  # its sigmoid is the probability of a face; leave it out if it is not"
+        return (
+            f"  score: {{tensor: {_quoted(names[0])}}}"
+            "  # its sigmoid is the probability of a face; leave it out if it is not"
+        )
     return "  # score: {tensor: NAME}  # a logit of one value, if the network tells faces from other things"
 
 

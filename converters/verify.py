@@ -1,21 +1,23 @@
 """Does a bundle still do what was trained? Everything that can be checked here is; needs no torch.
 
-hashes, contract --open_bundle--> each variant: tensors of the file against its bindings --> golden cases against
-torch's recorded outputs (of a packed bundle: the reference file's) --> with data: accuracy on annotated faces
+hashes, contract --open_bundle--> each variant: tensors of the file against its bindings, its contents against its
+precision --> golden cases against torch's recorded outputs (of a packed bundle: the reference file's) --> with data:
+accuracy on annotated faces
 
 Golden cases: errors of raw outputs stay within the variant's tolerances. A quantized variant has no bound on tensors;
 its mean landmark distance to torch must come out as recorded when the bundle was built, up to 10 % and a thousandth of
 the crop's side, which leaves room for another processor's rounding and for nothing else.
 
 Task: torch is not here, so the reference is the fp32 variant that just reproduced torch's golden outputs (of a packed
-bundle: the file that was its reference from the start). Bounds on
-tensors are widened by the reference's own bound for that.
+bundle: the file that was its reference from the start). Bounds on tensors are widened by the reference's own bound for
+that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -23,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.face import Face
+from pocketface.converters.audit import Audit, audit
 from pocketface.converters.executors import executor_of
 from pocketface.converters.parity import ParityResult, References, compare, judge
 from pocketface.converters.readers.registry import READERS
@@ -61,6 +64,8 @@ class VariantCheck:
         reasons: why it did not pass: figure, bound and unit.
         executor: what ran it; empty if nothing did.
         golden, task: the comparisons; None where they were not made.
+        audit: what its file holds; None where its reader is not installed, which ``notes`` say.
+        notes: what was left out without being counted as unchecked.
     """
 
     id: str
@@ -70,6 +75,8 @@ class VariantCheck:
     golden: ParityResult | None = None
     golden_bound: float | None = None
     task: ParityResult | None = None
+    audit: Audit | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -81,6 +88,8 @@ class VariantCheck:
             "golden": None if self.golden is None else self.golden.to_dict(),
             "golden_bound": self.golden_bound,
             "task": None if self.task is None else self.task.to_dict(),
+            "audit": None if self.audit is None else self.audit.to_dict(),
+            "notes": list(self.notes),
         }
 
 
@@ -94,6 +103,7 @@ class VerifyReport:
         problems: what is wrong with the bundle as a whole.
         reference: id of the variant that stood in for torch on annotated faces; empty if none was needed.
         faces: how many annotated faces were used.
+        source: what the golden cases come from.
     """
 
     bundle: str
@@ -101,6 +111,7 @@ class VerifyReport:
     problems: tuple[str, ...] = ()
     reference: str = ""
     faces: int = 0
+    source: str = "torch fp32"
 
     def failures(self, *, allow_unchecked: bool = False) -> list[str]:
         """Why the bundle does not pass, each naming its variant; empty if it passes.
@@ -122,6 +133,7 @@ class VerifyReport:
             "passed": not self.failures(),
             "problems": list(self.problems),
             "reference": self.reference,
+            "golden_source": self.source,
             "faces": self.faces,
             "variants": [variant.to_dict() for variant in self.variants],
         }
@@ -138,6 +150,8 @@ class _Running:
     golden: ParityResult | None = None
     golden_bound: float | None = None
     task: ParityResult | None = None
+    audit: Audit | None = None
+    notes: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
@@ -151,6 +165,8 @@ class _Running:
             golden=self.golden,
             golden_bound=self.golden_bound,
             task=self.task,
+            audit=self.audit,
+            notes=tuple(self.notes),
         )
 
 
@@ -222,6 +238,7 @@ def verify_bundle(
         problems=tuple(problems),
         reference=reference.variant.id if faces and reference is not None else "",
         faces=len(faces),
+        source=manifest.provenance.reference_text,
     )
 
 
@@ -270,6 +287,7 @@ def _check_file(bundle: Bundle, item: _Running) -> None:
     try:
         found = read_signature(variant.format, path)
         item.failed += check_signature(found, variant.inputs, variant.outputs, variant.unused)
+        _audit(item, path)
         if executor is not None:
             item.predictor = Predictor(bundle, variant=variant.id, executor=executor)
     except MissingExtraError as error:
@@ -278,6 +296,16 @@ def _check_file(bundle: Bundle, item: _Running) -> None:
     except PocketfaceError as error:
         # A format of a later version, which nothing here knows, stays unchecked.
         (item.failed if executor is not None or variant.format in READERS else item.unchecked).append(error.what)
+
+
+def _audit(item: _Running, path: Path) -> None:
+    """Whether the file holds what its precision promises."""
+    try:
+        item.audit = audit(path, item.variant.format, item.variant.precision)
+    except MissingExtraError as error:
+        item.notes.append(f"its contents were not audited: {error.what}")
+    else:
+        item.failed += item.audit.problems
 
 
 def _check_golden(item: _Running, golden: References, stage: Stage) -> None:

@@ -205,7 +205,7 @@ def pocketface(
 
 app.command("run", epilog=commands.RUN_EXAMPLE)(commands.run)
 app.command("inspect", epilog=commands.INSPECT_EXAMPLE)(commands.inspect)
-app.command("doctor", epilog=doctor.epilog)(doctor)
+app.command("doctor", epilog=getattr(doctor, "epilog", None))(doctor)
 
 
 def main() -> NoReturn:

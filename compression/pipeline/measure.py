@@ -19,8 +19,8 @@ from pocketface.compression.pipeline.inputs import network_inputs, reference_tru
 from pocketface.compression.recipe import GateSpec
 from pocketface.compression.training.faces import thin
 from pocketface.converters import parity, reference
-from pocketface.converters.audit import audit
 from pocketface.converters.bundle import Candidate
+from pocketface.converters.examine import examine
 from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.pixels import PixelInput
@@ -57,14 +57,15 @@ def candidates(context: Context, exported: list[Exported], torch: TorchReference
     with track("parity", len(exported), show=context.progress) as step:
         for number, item in enumerate(exported, start=1):
             bounds = tolerances(gates, item.precision)
-            result = parity.measure(
-                item,
-                golden=torch.golden,
-                faces=torch.faces,
-                tolerances=bounds,
-                normaliser=context.split.scheme.normaliser,
+            made.append(
+                examine(
+                    item,
+                    golden=torch.golden,
+                    faces=torch.faces,
+                    tolerances=bounds,
+                    normaliser=context.split.scheme.normaliser,
+                )
             )
-            made.append(Candidate(item, result, bounds, problems=audit(item, item.format, item.precision).problems))
             step(number)
     return made
 

@@ -131,12 +131,13 @@ def _pad_integers(node: Any, static: Callable[[Any], bool]) -> None:
 
 
 def _chosen(graph: torch.fx.GraphModule, config: StaticConfig) -> Callable[[torch.fx.Node], bool]:
-    """Which operations may be quantized."""
-    kept = config.keep_float
-    first = next((node for node in graph.graph.nodes if "conv" in str(node.target)), None)
-    if config.float_first and first is not None and _module(first):
-        kept = (*kept, _module(first))
-    return lambda node: not under(_module(node), kept)
+    """Which operations may be quantized: not those in front of the first convolution, which prepare pixels."""
+    kept, nodes = config.keep_float, list(graph.graph.nodes)
+    first = next((place for place, node in enumerate(nodes) if "conv" in str(node.target)), 0)
+    before = {node.name for node in nodes[:first] if node.op == "call_function"}
+    if config.float_first and nodes and _module(nodes[first]):
+        kept = (*kept, _module(nodes[first]))
+    return lambda node: node.name not in before and not under(_module(node), kept)
 
 
 def _module(node: torch.fx.Node) -> str:

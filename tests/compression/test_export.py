@@ -59,12 +59,10 @@ def names(folder: Path) -> list[str]:
 
 def test_every_combination_that_exists_is_made(checkpoint: Path, faces: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "out"
-    code, text, err = run(
-        checkpoint, "--to", "onnx", "--precision", "fp32,w8,w8a8,pal4,w8a8", "--out", out, "--data", faces
-    )  # fmt: skip
+    code, _, err = run(checkpoint, "--to", "onnx", "--precision", "fp32,pal4", "--out", out, "--data", faces)
     assert code == 2  # no format of these has palettes
     assert "onnx has no 'pal4'" in err
-    code, text, err = run(checkpoint, "--to", "onnx", "--precision", "fp32,w8,w8a8", "--out", out, "--data", faces)
+    code, _, err = run(checkpoint, "--to", "onnx", "--precision", "fp32,w8,w8a8", "--out", out, "--data", faces)
     assert code == 0, err
     assert names(out) == ["export.json", "net.fp32.onnx", "net.w8.onnx", "net.w8a8.onnx"]
     stored = json.loads((out / "export.json").read_text())
@@ -84,7 +82,6 @@ def test_every_combination_that_exists_is_made(checkpoint: Path, faces: Path, tm
 def test_a_precision_that_one_format_lacks_is_said(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     code, text, _ = run(checkpoint, "--to", "onnx,coreml", "--precision", "pal4", "--out", tmp_path / "out")
     assert code == 0
-    assert "pal4.onnx absent" in text.replace("│", "").replace("  ", " ") or "pal4.onnx" in text
     assert "onnx has fp32, fp16, w8, w8a8" in text
     # Whether rounding costs accuracy is not known without faces.
     assert "pal4.coreml: its NME is not known without annotated faces: give --data" in text

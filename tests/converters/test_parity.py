@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from tiny_export import exported, inputs, tiny_net
 
+from pocketface.converters.examine import examine
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.converters.parity import (
     GATES,
@@ -28,7 +30,7 @@ from pocketface.converters.parity import (
 )
 from pocketface.converters.reference import references, torch_run
 from pocketface.sdk.backends.registry import has_executor
-from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.errors import BadInputError, BundleError
 from pocketface.sdk.manifest import OutputParity, Tolerances
 from pocketface.sdk.postprocess import sigmoid
 
@@ -273,6 +275,35 @@ def test_real_files_pass_their_gates(format: str, precision: str) -> None:
     assert found.verdict.status == "passed"
     assert found.faces == 4
     assert 0 < found.outputs["points"].max_error < (1e-5 if precision == "fp32" else 2e-3)
+
+
+@pytest.mark.slow
+def test_one_flipped_weight_of_a_core_ml_package_does_not_pass(tmp_path: Path) -> None:
+    good = exported("coreml")
+    path = shutil.copytree(good.path, tmp_path / "bad.mlpackage")
+    weights = path / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    data = bytearray(weights.read_bytes())
+    wanted = tiny_net().points.weight.detach().numpy().ravel()
+    place = bytes(data).index(wanted.tobytes()) + 4 * int(np.abs(wanted).argmax())
+    data[place + 3] ^= 0x80  # the sign bit of one little-endian float32
+    weights.write_bytes(data)
+    reference = references(torch_run(tiny_net()), inputs(4))
+    assert examine(good, golden=reference).status == "passed"
+    found = examine(replace(good, path=path), golden=reference)
+    assert found.status == "failed"
+    assert "relative error of points" in found.reason
+
+
+@pytest.mark.slow
+def test_a_file_that_no_runtime_takes_fails_without_ending_the_run(tmp_path: Path, monkeypatch: Any) -> None:
+    class Refuses:
+        def __init__(self, *_: object, **__: object) -> None:
+            raise BundleError("tiny.onnx: the runtime refuses it")
+
+    monkeypatch.setattr("pocketface.converters.parity.executor_of", lambda format: Refuses)
+    found = examine(exported("onnx"), golden=references(torch_run(tiny_net()), inputs(2)))
+    assert (found.status, found.parity) == ("failed", None)
+    assert "the runtime refuses it" in found.reason
 
 
 @pytest.mark.slow

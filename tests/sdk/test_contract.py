@@ -60,12 +60,17 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c: stage(c)["outputs"][0].update(shape=[1, 67, 2]), "output 'points' has shape \\(1, 67, 2\\)"),
     (lambda c: stage(c)["outputs"][1].update(shape=[1, 1]), "output 'score' has shape"),
     (lambda c: stage(c)["outputs"][1].update(name="points"), "tensor 'points' is listed more than once"),
-    (lambda c: stage(c).update(outputs=stage(c)["outputs"][:1]), "decodes to normalised_points"),
+    (lambda c: stage(c).update(outputs=stage(c)["outputs"][1:]), "decodes to face_logit"),
+    (lambda c: stage(c)["outputs"][1].update(decode="unit_points"), "output 'score' has shape \\(1,\\)"),
+    (lambda c: two_scores(c), "decodes to normalised_points, face_logit, face_logit, expected one of"),
     (lambda c: stage(c)["scheme"].update(points=67), "scheme"),
     (lambda c: stage(c)["scheme"]["flip"].__setitem__(0, 3), "flip is no mirror"),
     (lambda c: variant(c)["outputs"].pop("score"), "binds points, expected points, score"),
     (lambda c: variant(c).update(inputs={}), "binds nothing"),
-    (lambda c: point(c).update(shape=[1, 136]), "tensor 'points' has shape \\(1, 136\\)"),
+    (lambda c: point(c).update(shape=[1, 2, 68]), "tensor 'points' has shape \\(1, 2, 68\\)"),
+    (lambda c: point(c).update(shape=[1, 137]), "tensor 'points' has shape \\(1, 137\\)"),
+    (lambda c: variant(c).update(unused=["points"]), "output 'points' is listed more than once"),
+    (lambda c: c["provenance"].update(reference="w4"), "reference variant 'w4' does not exist"),
     (lambda c: variant(c)["inputs"]["image"].update(layout="NHWC"), "expected \\(1, 32, 32, 3\\)"),
     (lambda c: point(c).update(dtype="int8"), "is int8 with scale None"),
     (lambda c: point(c).update(scale=1.0), "is float32 with scale 1.0"),
@@ -76,6 +81,16 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c: stage(c)["outputs"][0].update(dtype="uint8"), "'points' is uint8"),
     (lambda c: variant(c)["inputs"]["image"].update(dtype="uint8"), "'image' is uint8 with scale None"),
 ]
+
+
+def two_scores(content: dict[str, Any]) -> None:
+    stage(content)["outputs"].append({**stage(content)["outputs"][1], "name": "again"})
+
+
+def without_score(content: dict[str, Any]) -> None:
+    stage(content)["outputs"].pop()
+    for number in (0, 1):
+        variant(content, number)["outputs"].pop("score")
 
 
 def changed(raw: bytes, change: Change) -> manifest.Manifest:
@@ -97,6 +112,13 @@ def test_contradictions_are_refused(raw: bytes, change: Change, message: str) ->
         lambda c: variant(c)["inputs"]["image"].update(layout="NHWC", shape=[1, 32, 32, 3]),
         lambda c: point(c).update(dtype="int8", scale=0.01, zero_point=-128),
         lambda c: variant(c, 1).update(status="failed", reason="NME + 3"),
+        lambda c: point(c).update(shape=[1, 136]),
+        lambda c: point(c).update(shape=[68, 2, 1]),
+        lambda c: variant(c)["outputs"]["score"].update(shape=[1, 1]),
+        lambda c: variant(c).update(unused=["pose"]),
+        lambda c: stage(c)["outputs"][0].update(decode="pixel_points"),
+        lambda c: c["provenance"].update(reference="fp32.onnx"),
+        lambda c: without_score(c),
     ],
 )
 def test_what_is_allowed(raw: bytes, change: Change) -> None:

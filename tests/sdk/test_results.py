@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import msgspec
@@ -20,3 +21,9 @@ def test_prints_what_matters() -> None:
     timings = Timings(pre_ms=1, inference_ms=2.5, post_ms=0.125)
     assert timings.total_ms == 3.625
     assert str(timings) == "3.62 ms (pre 1.00, inference 2.50, post 0.12)"
+
+
+def test_a_network_without_a_score_says_so() -> None:
+    face = dataclasses.replace(FACE, score=None)
+    assert face.to_dict()["score"] is None
+    assert str(face) == "2 points (two), no score, x 1.5 to 3.0, y 2.0 to 40.2"

@@ -131,7 +131,8 @@ def conv_transpose(
 def _cut(full: Array, starts: list[int], sizes: list[int]) -> Array:
     if min(sizes) < 1:
         raise ValueError(f"nothing is left of {full.shape[2:]}")
-    kept = full[(Ellipsis, *(slice(start, start + size) for start, size in zip(starts, sizes, strict=True)))]
+    window: tuple[Any, ...] = tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+    kept = full[(Ellipsis, *window)]
     if kept.shape[2:] == tuple(sizes):
         return kept.copy() if math.prod(kept.shape) != math.prod(full.shape) else kept
     missing = [(0, size - side) for size, side in zip(sizes, kept.shape[2:], strict=True)]

@@ -98,7 +98,7 @@ def scatter_along_axis(
     data: Array, indices: Array, updates: Array, axis: Any = 0, mode: str = "add", validate_indices: Any = False
 ) -> Array:
     """data with the elements that `gather_along_axis` would take changed by ``updates``."""
-    places = list(np.indices(indices.shape, sparse=True))
+    places: list[Any] = list(np.indices(indices.shape, sparse=True))
     places[int(axis)] = np.asarray(indices, np.int64)
     return _changed(data, tuple(places), updates, mode)
 
