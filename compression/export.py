@@ -18,14 +18,16 @@ import msgspec
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.compression.models.heads import LandmarkNet
-from pocketface.compression.pipeline.inputs import as_inputs, golden_images, network_inputs, reference_truth
+from pocketface.compression.pipeline.inputs import as_inputs, network_inputs, reference_truth
 from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import calibrated, check_settings, make, precisions
 from pocketface.converters import networks, parity, reference
 from pocketface.converters.examine import examine
 from pocketface.converters.formats.base import ConversionError, Exported
 from pocketface.converters.formats.registry import EXPORTERS
+from pocketface.converters.golden_images import golden_images
 from pocketface.converters.pixels import PixelInput
+from pocketface.converters.verdict import GATES
 from pocketface.sdk.errors import BadInputError, ConfigError
 from pocketface.sdk.files import refuse_existing, sha256, write_atomic
 from pocketface.sdk.geometry import Crop
@@ -233,7 +235,7 @@ def _judged(
     item: Exported, golden: parity.References, annotated: parity.References | None, normaliser: tuple[int, int]
 ) -> ExportRow:
     """A file against torch and against its precision. Without annotated faces a rounded network cannot be judged."""
-    bounds = parity.GATES.get(item.precision, Tolerances())
+    bounds = GATES.get(item.precision, Tolerances())
     candidate = examine(item, golden=golden, faces=annotated, tolerances=bounds, normaliser=normaliser)
     result = candidate.parity
     status, reason = candidate.status, candidate.reason

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.converters.formats.base import Exported
-from pocketface.converters.parity import GATES, ParityResult, judge
+from pocketface.converters.verdict import GATES, ParityResult, judge
 from pocketface.sdk import contract
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import BadInputError, GateFailedError

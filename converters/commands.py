@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pocketface.benchmarks.data.face import Face
     from pocketface.converters.layers.bundle import BundleLayers
-    from pocketface.converters.parity import ParityResult
+    from pocketface.converters.verdict import ParityResult
     from pocketface.converters.verify import VariantCheck, VerifyReport
     from pocketface.sdk.bundle import Bundle
     from pocketface.sdk.manifest import Scheme

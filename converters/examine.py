@@ -5,7 +5,8 @@ from __future__ import annotations
 from pocketface.converters.audit import audit
 from pocketface.converters.bundle import Candidate
 from pocketface.converters.formats.base import Exported
-from pocketface.converters.parity import GATES, References, measure
+from pocketface.converters.parity import References, measure
+from pocketface.converters.verdict import GATES
 from pocketface.sdk.errors import EnvironmentProblemError, PocketfaceError
 from pocketface.sdk.manifest import Tolerances
 

@@ -10,7 +10,6 @@ the others are compared with it. The manifest says so. Whether the reference its
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,27 +18,23 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.face import Face
-from pocketface.benchmarks.data.synthetic import render_face
 from pocketface.converters.audit import audit
 from pocketface.converters.bundle import Candidate, write_bundle
 from pocketface.converters.executors import executor_of
+from pocketface.converters.golden_images import golden_images
 from pocketface.converters.mil_reference.reference import UnknownOperationError
 from pocketface.converters.pack_contract import Loaded
 from pocketface.converters.pack_files import Bound, bind
-from pocketface.converters.parity import GATES, Array, ParityResult, Pixels, References, Run, backend_of, compare
+from pocketface.converters.parity import Array, Pixels, References, Run, backend_of, compare
 from pocketface.converters.reference import annotated_references, comparable, golden_case, golden_references
+from pocketface.converters.verdict import GATES, ParityResult
 from pocketface.sdk.backends.base import Backend
 from pocketface.sdk.errors import BadInputError, BundleError, ConfigError, EnvironmentProblemError, GateFailedError
 from pocketface.sdk.files import refuse_existing
-from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import DataSource, Provenance, Stage, Tolerances
 from pocketface.sdk.postprocess import in_contract_shape
-
-GOLDEN_SEED, GOLDEN_SIZE = 900_000, 256
-"""Drawn faces, as in the bundles that are trained here."""
 
 SELF = Tolerances(max_tensor_error=2e-3, max_score_error=0.02)
 """Bounds of a reference that is no float file: it is compared with itself, later on other processors too."""
@@ -133,7 +128,7 @@ def pack_files(
         backend = backend_of(reference.exported)
         cases = [
             golden_case(lambda tensor: _raw(backend, tensor, stage), image, box, stage)
-            for image, box in drawn_faces(loaded.contract.golden_faces)
+            for image, box in golden_images(loaded.contract.golden_faces)
         ]
     golden = golden_references(cases, stage)
     notes = [note for item in bound for note in item.notes] + _suspicions(golden, reference, stage)
@@ -170,18 +165,6 @@ def pack_files(
         force=force,
     )
     return Packed(out, loaded.contract.name, reference.id, tuple(candidates), tuple(notes), ())
-
-
-def drawn_faces(count: int) -> list[tuple[NDArray[np.uint8], Box]]:
-    """Golden images: (256, 256, 3) uint8 and the face's box; never from a data set."""
-    return [_drawn(GOLDEN_SEED + number) for number in range(count)]
-
-
-@functools.cache
-def _drawn(seed: int) -> tuple[NDArray[np.uint8], Box]:
-    face = render_face(seed, GOLDEN_SIZE)
-    face.image.setflags(write=False)
-    return face.image, Box.around(face.points)
 
 
 def _bound(files: Sequence[Path], loaded: Loaded, stage: Stage) -> list[Bound]:

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from pocketface.converters.keys import parsed
-from pocketface.converters.parity import GATES
+from pocketface.converters.verdict import GATES
 from pocketface.sdk.errors import ConfigError, MissingExtraError
 from pocketface.sdk.files import os_problem
 from pocketface.sdk.manifest import OutputSpec, Precision, Preprocess, Scheme, Stage, TensorSpec, Tolerances

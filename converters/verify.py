@@ -15,41 +15,31 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.face import Face
 from pocketface.converters.audit import Audit, audit
 from pocketface.converters.executors import executor_of
-from pocketface.converters.parity import ParityResult, References, compare, judge
+from pocketface.converters.golden import golden_problems
+from pocketface.converters.parity import References, compare
 from pocketface.converters.readers.registry import READERS
-from pocketface.converters.reference import annotated_references, comparable, golden_references, preprocess
+from pocketface.converters.reference import annotated_references, comparable, golden_references
 from pocketface.converters.signature import check_signature, read_signature
+from pocketface.converters.verdict import ParityResult, judge
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.errors import MissingExtraError, PocketfaceError
-from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.manifest import Stage, Tolerances, Variant
-from pocketface.sdk.postprocess import decode
 from pocketface.sdk.predictor import Predictor
 
 Status = Literal["passed", "failed", "unchecked"]
 
 GOLDEN_RATIO, GOLDEN_SLACK = 1.1, 1e-3
 """A recorded golden error may come out this much larger, and by this much of the crop's side."""
-
-MAX_INPUT_ERROR = 1e-4
-"""Of a golden case's network input made from its image again, in units of the normalised input."""
-MAX_PIXEL_ERROR, MAX_PIXEL_SHARE = 1.0, 0.01
-"""Of a golden case's input of uint8 pixels made again: a few may lie halfway between two values and round either way
-on another processor."""
-MAX_DECODE_ERROR = 1e-2
-"""Of a golden case's landmarks decoded again, in pixels of its image."""
 
 NO_RECORD = "no golden error was recorded when it was built, so only annotated faces (--data) can tell"
 
@@ -207,7 +197,7 @@ def verify_bundle(
 
     # One stage is what schema 1's readers run; a chain would need its golden cases step by step.
     stage = manifest.variant(ids[0])[0]
-    problems += _check_golden_cases(cases, stage)
+    problems += golden_problems(cases, stage)
     golden = golden_references(cases, stage)
     source = manifest.provenance.reference
     for id in ids:
@@ -240,37 +230,6 @@ def verify_bundle(
         faces=len(faces),
         source=manifest.provenance.reference_text,
     )
-
-
-def _check_golden_cases(cases: list[dict[str, NDArray[Any]]], stage: Stage) -> list[str]:
-    """Whether this runtime's preprocessing and decoding still give what is recorded."""
-    problems = []
-    for number, case in enumerate(cases):
-        crop = Crop.from_box(Box(*(float(value) for value in case["box"])), stage.preprocess.box_scale)
-        tensor = preprocess(case["image"], crop, stage.preprocess)
-        problems += [f"golden case {number}: {text}" for text in _input_problems(tensor, case, stage)]
-        outputs = {spec.name: case[f"step0.output.{spec.name}"] for spec in stage.outputs}
-        decoded = decode(outputs, stage, crop)
-        error = float(np.abs(decoded.points - case["step0.decoded.points"]).max())
-        if not error <= MAX_DECODE_ERROR:
-            problems.append(f"golden case {number}: decoded landmarks off by {error:.3g} > {MAX_DECODE_ERROR:g} px")
-        error = 0.0 if decoded.score is None else abs(decoded.score - float(case["step0.decoded.score"]))
-        if not error <= MAX_INPUT_ERROR:
-            problems.append(f"golden case {number}: decoded score off by {error:.3g} > {MAX_INPUT_ERROR:g}")
-    return problems
-
-
-def _input_problems(tensor: NDArray[Any], case: Mapping[str, NDArray[Any]], stage: Stage) -> list[str]:
-    """How a network input differs from the recorded one, beyond rounding."""
-    # In float64: uint8 pixels would wrap around.
-    errors = np.abs(tensor.astype(np.float64) - case[f"step0.input.{stage.inputs[0].name}"])
-    bound = MAX_PIXEL_ERROR if tensor.dtype == np.uint8 else MAX_INPUT_ERROR
-    found = []
-    if not errors.max() <= bound:
-        found.append(f"network input off by {errors.max():.3g} > {bound:g}")
-    elif tensor.dtype == np.uint8 and (errors > 0).mean() > MAX_PIXEL_SHARE:
-        found.append(f"{100 * (errors > 0).mean():.3g} % of the input's pixels are off > {100 * MAX_PIXEL_SHARE:g} %")
-    return found
 
 
 def _check_file(bundle: Bundle, item: _Running) -> None:

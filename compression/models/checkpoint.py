@@ -38,6 +38,7 @@ def save_network(net: LandmarkNet, path: Path, spec: ModelSpec) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     try:
         save_file(tensors, partial, metadata={KEY: msgspec.json.encode(header).decode()})
+        partial.chmod(0o644)  # it comes readable by its owner only
         partial.replace(path)
     except OSError as error:
         raise os_problem(error, path) from error

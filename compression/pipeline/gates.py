@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.recipe import GateSpec
 from pocketface.converters.bundle import Candidate
-from pocketface.converters.parity import judge
+from pocketface.converters.verdict import judge
 
 
 def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -> list[Gate]:

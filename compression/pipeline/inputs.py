@@ -9,15 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.face import Face
-from pocketface.benchmarks.data.synthetic import render_face
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.recipe import ExportSpec
 from pocketface.converters.pixels import PixelInput
-from pocketface.sdk.geometry import Box, Crop
+from pocketface.sdk.geometry import Crop
 from pocketface.sdk.images import read_image
 from pocketface.sdk.preprocess import normalise, resample, to_pixels
-
-GOLDEN_SEED = 900_000
 
 
 def reference_pixels(faces: Sequence[Face], size: int) -> NDArray[np.float32]:
@@ -52,9 +49,3 @@ def as_inputs(
 def as_tensor(pixels: NDArray[np.float32]) -> torch.Tensor:
     """(N, S, S, 3) -> (N, 3, S, S)."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-
-
-def golden_images(count: int, size: int = 256) -> list[tuple[NDArray[np.uint8], Box]]:
-    """Drawn faces, far from any seed that trains: what goes into a bundle may not come from a data set."""
-    faces = [render_face(GOLDEN_SEED + number, size) for number in range(count)]
-    return [(face.image, Box.around(face.points)) for face in faces]

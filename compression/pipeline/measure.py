@@ -24,6 +24,7 @@ from pocketface.converters.examine import examine
 from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.pixels import PixelInput
+from pocketface.converters.verdict import GATES
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.manifest import Latency, Tolerances
 from pocketface.sdk.predictor import Predictor
@@ -72,7 +73,7 @@ def candidates(context: Context, exported: list[Exported], torch: TorchReference
 
 def tolerances(gates: GateSpec, precision: str) -> Tolerances:
     """The recipe's bounds for a precision; the face score keeps the defaults of converters/parity."""
-    default = parity.GATES.get(precision, Tolerances())
+    default = GATES.get(precision, Tolerances())
     return msgspec.structs.replace(
         default,
         max_tensor_error=gates.max_tensor_error.get(precision),

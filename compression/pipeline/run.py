@@ -20,7 +20,7 @@ from pocketface.compression.pipeline import gates, measure
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy, ScoreQuality, accuracy_stage, score_stage
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.export import export_stages
-from pocketface.compression.pipeline.inputs import golden_images, shipped_network
+from pocketface.compression.pipeline.inputs import shipped_network
 from pocketface.compression.pipeline.provenance import model_card, provenance
 from pocketface.compression.pipeline.report import write_run_report
 from pocketface.compression.pipeline.result import RunResult
@@ -29,6 +29,7 @@ from pocketface.compression.recipe import dump_recipe
 from pocketface.compression.variants import check_formats, check_settings
 from pocketface.converters import reference
 from pocketface.converters.bundle import Candidate, write_bundle
+from pocketface.converters.golden_images import golden_images
 from pocketface.converters.pixels import PixelInput
 from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import open_bundle

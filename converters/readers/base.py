@@ -73,7 +73,6 @@ CONVERSIONS = frozenset(
         *("cast", "quantize", "dequantize"),  # Core ML
         *("XNNConvert", "dim_order_ops::_to_dim_order_copy.out", "aten::_to_copy.out"),  # ExecuTorch
         *("quantized_decomposed::quantize_per_tensor.out", "quantized_decomposed::dequantize_per_tensor.out"),
-        *("XNNConvert", "dim_order_ops::_to_dim_order_copy.out", "aten::_to_copy.out"),  # ExecuTorch
     }
 )
 """Types of operations that only change the type of a tensor, over all formats."""

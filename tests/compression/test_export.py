@@ -14,7 +14,7 @@ from pocketface.benchmarks.data.synthetic import write_dataset
 from pocketface.compression.models.checkpoint import save_network
 from pocketface.compression.models.registry import ModelSpec
 from pocketface.compression.trial import random_network
-from pocketface.converters import parity
+from pocketface.converters.verdict import GATES
 from pocketface.sdk.cli import main
 from pocketface.sdk.manifest import Tolerances
 
@@ -98,7 +98,7 @@ def test_calibration_needs_faces(checkpoint: Path, tmp_path: Path, run: Run) -> 
 def test_a_file_beyond_its_bound_is_set_apart(
     checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(parity.GATES, "fp32", Tolerances(max_tensor_error=1e-12))
+    monkeypatch.setitem(GATES, "fp32", Tolerances(max_tensor_error=1e-12))
     code, text, err = run(checkpoint, "--to", "onnx", "--out", tmp_path / "out")
     assert code == 1
     assert "fp32.onnx do not give what torch gives" in err

@@ -10,7 +10,7 @@ from pocketface.compression.pipeline import gates
 from pocketface.compression.recipe import GateSpec
 from pocketface.converters.bundle import Candidate
 from pocketface.converters.formats.base import Exported
-from pocketface.converters.parity import ParityResult
+from pocketface.converters.verdict import ParityResult
 from pocketface.sdk.manifest import Latency, OutputParity, Tolerances
 
 

@@ -130,7 +130,7 @@ def test_ctrl_c_ends_with_130_and_one_line(drawn_folder: Path, tmp_path: Path):
             assert child.poll() is None, child.communicate()
             time.sleep(0.1)
         child.send_signal(signal.SIGINT)
-        _, errors = child.communicate(timeout=60)
+        _, errors = child.communicate(timeout=600)
     finally:
         child.kill()
     assert child.returncode == 130, errors

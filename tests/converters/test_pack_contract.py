@@ -16,7 +16,7 @@ from pocketface.converters import pack_contract
 from pocketface.converters.pack import pack_files
 from pocketface.converters.pack_contract import PackContract, load_contract, parse_contract
 from pocketface.converters.pack_template import HOLES, template
-from pocketface.converters.parity import GATES
+from pocketface.converters.verdict import GATES
 from pocketface.sdk.errors import ConfigError, UnknownNameError
 from pocketface.sdk.schemes import load_scheme
 

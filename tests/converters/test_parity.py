@@ -19,16 +19,9 @@ from tiny_export import exported, inputs, tiny_net
 
 from pocketface.converters.examine import examine
 from pocketface.converters.formats.registry import EXPORTERS
-from pocketface.converters.parity import (
-    GATES,
-    ParityResult,
-    References,
-    compare,
-    judge,
-    measure,
-    probability,
-)
+from pocketface.converters.parity import References, compare, measure, probability
 from pocketface.converters.reference import references, torch_run
+from pocketface.converters.verdict import GATES, ParityResult, judge
 from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.errors import BadInputError, BundleError
 from pocketface.sdk.manifest import OutputParity, Tolerances
