@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.metrics import THRESHOLD, Accuracy, landmark_errors, summarise_errors
 from pocketface.sdk.errors import AnnotationError, BadInputError, ImageError
+from pocketface.sdk.geometry import Box
 from pocketface.sdk.images import read_image
 from pocketface.sdk.predictor import Predictor
 from pocketface.sdk.terminal import write_json
 
 Progress = Callable[[int, int], None]
 """Called with (faces done, faces in all)."""
+
+View = Callable[[Face, NDArray[np.uint8]], tuple[NDArray[np.uint8], Box]]
+"""What a predictor gets to see of a face in its image: an image of the same coordinates, and the box to look in."""
 
 
 # Compared by identity: arrays have no single truth value.
@@ -115,8 +119,9 @@ def evaluate(
     threshold: float = THRESHOLD,
     progress: Progress | None = None,
     on_skip: Callable[[BadInputError], None] | None = None,
+    view: View | None = None,
 ) -> AccuracyResult:
-    """Run a variant over annotated faces, each in its ground-truth box.
+    """Run a variant over annotated faces, each in its ground-truth box unless ``view`` gives another.
 
     Args:
         predictor: one variant, loaded.
@@ -124,6 +129,7 @@ def evaluate(
         threshold: of FR and AUC.
         progress: told after each face.
         on_skip: told about each face that cannot be used, which is then left out; without it the error is raised.
+        view: what the predictor sees instead of the image and the ground-truth box, for example degraded.
 
     Raises:
         BadInputError: there is no face to measure, or a face has another number of points than the predictor's scheme.
@@ -147,13 +153,16 @@ def evaluate(
         try:
             if photo is None or photo[0] != face.image:  # neighbours in a sorted list may share a photo
                 photo = (face.image, read_image(face.image))
-            _overlaps(face, photo[1])
+            _overlaps(face.name, face.box, photo[1])
+            image, box = (photo[1], face.box) if view is None else view(face, photo[1])
+            if view is not None:
+                _overlaps(face.name, box, image)
         except (ImageError, AnnotationError) as error:
             if on_skip is None:
                 raise
             on_skip(error)
         else:
-            (found,) = predictor(photo[1], [face.box])
+            (found,) = predictor(image, [box])
             kept.append(face)
             points.append(found.points)
             scores.append(math.nan if found.score is None else found.score)
@@ -175,13 +184,13 @@ def evaluate(
     )
 
 
-def _overlaps(face: Face, image: NDArray[np.uint8]) -> None:
+def _overlaps(name: str, box: Box, image: NDArray[np.uint8]) -> None:
     height, width = image.shape[:2]
     try:
-        face.box.checked((width, height))
+        box.checked((width, height))
     except BadInputError as error:
         raise AnnotationError(
-            f"{face.name}: {error.what}",
+            f"{name}: {error.what}",
             expected="landmarks in pixels of this image",
             next="Fix the annotation or leave it out with --skip-bad",
         ) from error

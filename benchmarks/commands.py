@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
+from pocketface.sdk.errors import BadInputError, EnvironmentProblemError, UnknownNameError
 from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.manifest import Manifest
 from pocketface.sdk.options import BundlePath, DataFolders, DataFormat, Force, Json, example
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pocketface.benchmarks.accuracy import AccuracyResult
     from pocketface.benchmarks.data.face import Face
     from pocketface.benchmarks.metrics import Accuracy
+    from pocketface.benchmarks.robustness import RobustnessResult
+    from pocketface.sdk.predictor import Predictor
 
 Progress = Callable[[int, int], None]
 
@@ -50,6 +52,15 @@ def evaluate(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out faces that cannot be used, and say which.")
     ] = False,
+    degrade: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure under a degradation besides, or under each of the protocol 300w-degraded with protocol. "
+            "Give it again for several.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the degraded faces.")] = 0,
     json: Json = None,
     ced: Annotated[
         Path | None, typer.Option(help="Draw the cumulative error distribution (.png, .svg or .pdf).")
@@ -71,6 +82,7 @@ def evaluate(
     _refuse_targets(json, ced, force=force)
     if ced is not None:
         checked_plot(ced)
+    conditions = _conditions(degrade)
     reader = DATASETS[format]
     skipped: list[str] = []
 
@@ -80,6 +92,7 @@ def evaluate(
             console(error=True).print(f"left out: {error}", markup=False, soft_wrap=True)
 
     results: list[AccuracyResult] = []
+    robust: list[RobustnessResult] = []
     with open_bundle(bundle) as opened:
         chosen, unable = _variants(opened.manifest, variant)
         scheme = opened.manifest.variant(chosen[0])[0].scheme
@@ -90,6 +103,8 @@ def evaluate(
                 results.append(
                     run(predictor, faces, progress=lambda done, _: step(done), on_skip=left_out if skip_bad else None)
                 )
+            if conditions:
+                robust.append(_degraded(predictor, faces, conditions, seed, left_out if skip_bad else None))
         name = opened.manifest.name
     measured = set(results[0].names)
     faces = [face for face in faces if face.name in measured]
@@ -105,9 +120,47 @@ def evaluate(
             "not_run": unable,
             "variants": [result.to_dict() for result in results],
         }
+        if robust:
+            report["degraded"] = [result.to_dict() for result in robust]
         write_json(report, json, force=force)
     if json != "-":
         _print_accuracy(name, faces, results, skipped, unable)
+        for result in robust:
+            console().print(result)
+
+
+def _conditions(wanted: Sequence[str] | None) -> list[str]:
+    """Names of degradations, each once, ``protocol`` replaced by all of its own.
+
+    Raises:
+        UnknownNameError: no such degradation.
+    """
+    from pocketface.benchmarks.data.degrade import DEGRADATIONS
+    from pocketface.benchmarks.robustness import ROWS
+
+    names = dict.fromkeys(row for name in wanted or () for row in (ROWS if name == "protocol" else (name,)))
+    for name in names:
+        if name not in DEGRADATIONS:
+            raise UnknownNameError("degradation", name, [*DEGRADATIONS, "protocol"])
+    return list(names)
+
+
+def _degraded(
+    predictor: Predictor,
+    faces: Sequence[Face],
+    names: Sequence[str],
+    seed: int,
+    on_skip: Callable[[BadInputError], None] | None,
+) -> RobustnessResult:
+    from pocketface.benchmarks.robustness import evaluate_degraded
+    from pocketface.sdk.progress import track
+
+    with track(f"{predictor.variant.id}, degraded", len(names) * len(faces)) as step:
+
+        def done(name: str, count: int, total: int) -> None:
+            step(list(names).index(name) * total + count)
+
+        return evaluate_degraded(predictor, faces, names=names, seed=seed, progress=done, on_skip=on_skip)
 
 
 def _print_accuracy(

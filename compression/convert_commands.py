@@ -15,7 +15,7 @@ from pocketface.sdk.options import DataFolders, DataFormat, Force, Json, example
 from pocketface.sdk.terminal import console, size_text, write_json
 
 if TYPE_CHECKING:
-    from pocketface.compression.export import Exports
+    from pocketface.compression.export_folder import Exports
     from pocketface.compression.trial import Trial
 
 
@@ -98,9 +98,9 @@ def export(
         force=force,
     )
     if json is not None:
-        write_json(done.to_dict(), json, force=force)
+        write_json(done, json, force=force)
     if show:
-        _print_exports(done)
+        _print_exports(done, out)
     if done.failed:
         raise GateFailedError(
             f"{', '.join(done.failed)} do not give what torch gives, or were not made",
@@ -162,10 +162,10 @@ def _print_trials(trials: Sequence[Trial]) -> None:
             out.print(f"{trial.precision}.{trial.format} of {trial.network}: {trial.reason}", markup=False)
 
 
-def _print_exports(done: Exports) -> None:
+def _print_exports(done: Exports, out: Path) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{done.network} in {done.folder}", title_justify="left")
+    table = Table(title=f"{done.network} in {out}", title_justify="left")
     for column in ("file", "size", "result", "executor", "max error, px", "NME"):
         table.add_column(column, overflow="fold")
     for row in done.rows:
@@ -178,8 +178,8 @@ def _print_exports(done: Exports) -> None:
             "-" if row.max_pixel_error is None else f"{row.max_pixel_error:.2g}",
             "-" if row.nme is None else f"{row.nme_reference:.3f} -> {row.nme:.3f}",
         )
-    out = console()
-    out.print(table)
+    screen = console()
+    screen.print(table)
     for row in done.rows:
         if row.reason:
-            out.print(f"{row.id}: {row.reason}", markup=False)
+            screen.print(f"{row.id}: {row.reason}", markup=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pocketface.compression.augment.spec import AugmentSpec
 from pocketface.compression.losses.registry import LossSpec
 from pocketface.compression.models.registry import ModelSpec
 from pocketface.sdk.errors import ConfigError
+from pocketface.sdk.manifest import FORMATS, PRECISIONS
 
 SCHEMA = 1
 
@@ -156,6 +158,17 @@ class GateSpec(Config, frozen=True, kw_only=True):
     max_nme: float = 0.0
     allow_unverified: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for gate in ("max_tensor_error", "max_nme_increase", "max_relative_error", "max_latency_ratio", "max_size_mb"):
+            for name, bound in getattr(self, gate).items():
+                precision, _, format = name.partition(".")
+                whole = gate == "max_size_mb" and (not format or format in FORMATS)
+                if precision not in PRECISIONS or (format and not whole):
+                    more = ", or one variant such as w8a8.tflite" if gate == "max_size_mb" else ""
+                    raise ConfigError(f"gates.{gate}: {name!r}", expected=f"a precision{more}", choices=PRECISIONS)
+                if not (math.isfinite(bound) and bound >= 0):
+                    raise ConfigError(f"gates.{gate}.{name}: {bound:g}", expected="a finite number, 0 or more")
+
 
 class BenchSpec(Config, frozen=True, kw_only=True):
     """How latency is measured."""
@@ -257,7 +270,6 @@ def recipe_sha256(recipe: Recipe) -> str:
 
 
 def _set(raw: Any, override: str) -> None:
-    import yaml
 
     key, separator, value = override.partition("=")
     if not separator or not key:
@@ -272,7 +284,21 @@ def _set(raw: Any, override: str) -> None:
         node = node[part]
     if not isinstance(node, dict):
         raise ConfigError(f"--set {key}: {parents[-1]!r} has no keys", next="Name a key of the recipe")
-    node[last] = yaml.safe_load(value)
+    node[last] = yaml_value(value, f"--set {key}")
+
+
+def yaml_value(text: str, where: str) -> Any:
+    """A value as typed on the command line, in YAML.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {text!r} is no YAML value", next="Mend the brackets or quotes") from error
 
 
 def _explain(error: msgspec.ValidationError) -> str:

@@ -23,11 +23,12 @@ from torch import nn
 from pocketface.compression.models.registry import ModelSpec, build_model
 from pocketface.compression.variants import make, settings_for
 from pocketface.converters.audit import audit
+from pocketface.converters.executors.errors import CannotRunError
 from pocketface.converters.formats.base import ConversionError, Exported
 from pocketface.converters.formats.interface import output_names
 from pocketface.converters.parity import backend_of
 from pocketface.converters.pixels import PixelInput
-from pocketface.sdk.errors import PocketfaceError
+from pocketface.sdk.errors import EnvironmentProblemError, PocketfaceError
 
 MAX_RELATIVE_ERROR = {"fp32": 1e-5, "fp16": 2e-2}
 """Bounds on max|a - b| / max|a| of each output, where arithmetic alone differs."""
@@ -139,7 +140,7 @@ def try_variants(
     truth = _torch_outputs(net, images)
     for format, precisions in formats.items():
         fp32: Exported | None = None
-        failed: ConversionError | None = None
+        failed: PocketfaceError | None = None
         for precision in dict.fromkeys(("fp32", *precisions)):
             say(f"{name}: {format} {precision}")
             start = time.monotonic()
@@ -160,11 +161,13 @@ def try_variants(
                 )
                 found = _judged(made, images, truth)
             except PocketfaceError as error:
-                found = {"status": "failed", "reason": str(error)}
-                if isinstance(error, ConversionError):
-                    failed = error if precision == "fp32" else None
-                    if error.failure is not None:
-                        found |= {"operation": error.failure.operation, "modules": error.failure.modules}
+                # The files are gone afterwards, logs too.
+                reason = error.text() if isinstance(error, ConversionError) else str(error)
+                found = {"status": "failed", "reason": reason}
+                if precision == "fp32":
+                    failed = error
+                if isinstance(error, ConversionError) and error.failure is not None:
+                    found |= {"operation": error.failure.operation, "modules": error.failure.modules}
             if precision == "fp32":
                 fp32 = made
             if precision in precisions:
@@ -184,7 +187,7 @@ def _judged(made: Exported, images: NDArray[Any], truth: Mapping[str, NDArray[np
     problems = list(audit(made, made.format, made.precision).problems)
     try:
         backend = backend_of(made)
-    except PocketfaceError as error:
+    except (CannotRunError, EnvironmentProblemError) as error:  # no fault of the file; any other error is one
         if problems:
             return {"status": "failed", "reason": "; ".join(problems)}
         return {"status": "unverified", "reason": str(error)}

@@ -57,6 +57,7 @@ class Candidate:
         metrics: e.g. nme on the test set.
         latency: as measured.
         problems: what the post-export audit found in the file; such a candidate has failed.
+        unrun: why nothing here can run it, where that is known better than by its format.
     """
 
     exported: Exported
@@ -65,6 +66,7 @@ class Candidate:
     metrics: Mapping[str, float] = field(default_factory=dict)
     latency: tuple[Latency, ...] = ()
     problems: tuple[str, ...] = ()
+    unrun: str = ""
 
     @property
     def id(self) -> str:
@@ -85,7 +87,8 @@ class Candidate:
     def reason(self) -> str:
         """Why it did not pass; empty if it did."""
         if self.parity is None:
-            found = "" if self.problems else f"nothing on the machine that built this can run {self.exported.format}"
+            unrun = self.unrun or f"nothing on the machine that built this can run {self.exported.format}"
+            found = "" if self.problems else unrun
         else:
             found = judge(self.parity, self.bounds).reason
         return "; ".join(filter(None, (*self.problems, found)))

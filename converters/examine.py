@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pocketface.converters.audit import audit
 from pocketface.converters.bundle import Candidate
+from pocketface.converters.executors.errors import CannotRunError
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.parity import References, measure
 from pocketface.converters.verdict import GATES
@@ -28,7 +29,8 @@ def examine(
         normaliser: the two landmarks whose distance normalises errors.
 
     Returns:
-        A candidate; what its runtime refuses is one of its problems, so that one bad file does not end a run.
+        A candidate. What its runtime refuses is one of its problems, so that one bad file does not end a run; what a
+        reference executor lacks leaves it unverified.
 
     Raises:
         EnvironmentProblemError: a package that is needed to read or run the file is missing.
@@ -39,6 +41,8 @@ def examine(
         result = measure(item, golden=golden, faces=faces, tolerances=bounds, normaliser=normaliser)
     except EnvironmentProblemError:
         raise
+    except CannotRunError as error:
+        return Candidate(item, None, bounds, problems=problems, unrun=str(error))
     except PocketfaceError as error:
         return Candidate(item, None, bounds, problems=(*problems, str(error)))
     return Candidate(item, result, bounds, problems=problems)

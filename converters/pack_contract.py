@@ -6,6 +6,7 @@ YAML in, unknown keys refused. Read it top down from `PackContract`, at the end;
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,14 @@ class PreprocessPart(Config, frozen=True, kw_only=True):
     input: Literal["normalised", "pixels"] = "normalised"
 
     def __post_init__(self) -> None:
+        if not 1 <= self.size <= 4096:
+            raise ConfigError(f"preprocess.size: {self.size}", expected="1 to 4096 pixels")
+        if not (math.isfinite(self.box_scale) and self.box_scale > 0):
+            raise ConfigError(f"preprocess.box_scale: {self.box_scale:g}", expected="a finite number above 0")
+        if not all(math.isfinite(value) for value in (*(self.mean or ()), *(self.std or ()))):
+            raise ConfigError(f"preprocess.mean, std: {self.mean}, {self.std}", expected="finite numbers")
+        if self.std is not None and not min(self.std) > 0:
+            raise ConfigError(f"preprocess.std: {self.std}", expected="three numbers above 0, in units of [0, 255]")
         for key in ("mean", "std"):
             if self.input == "normalised" and getattr(self, key) is None:
                 raise ConfigError(
@@ -123,6 +132,12 @@ class BoundsPart(Config, frozen=True, kw_only=True):
     max_nme_increase: float | msgspec.UnsetType | None = msgspec.UNSET
     max_score_error: float | msgspec.UnsetType | None = msgspec.UNSET
     max_relative_error: float | msgspec.UnsetType | None = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            bound = getattr(self, name)
+            if isinstance(bound, float) and not bound >= 0:
+                raise ConfigError(f"tolerances: {name}: {bound:g}", expected="0 or more, or null for no bound")
 
 
 class DataPart(Config, frozen=True, kw_only=True):

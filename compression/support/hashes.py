@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,7 @@ import msgspec
 from pocketface.compression.models.registry import MODELS
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.support.cases import INPUT_SIZE, Case
+from pocketface.converters.executors.registry import EXECUTORS
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.registry import Registry
@@ -31,12 +33,18 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 
 
 def row_hash(case: Case, format: str, precision: str) -> str:
-    """Sixteen hexadecimal digits that change whenever the row might come out differently."""
+    """Sixteen hexadecimal digits: what makes the row's file, the bounds it is tried against, and the reference executor
+    where one runs it. Readers, the audit and runtimes' backends are left out: they are tested by themselves, and a few
+    rows are run again with every test run.
+    """
     made_by = QUANTIZERS if f"{format}.{precision}" in QUANTIZERS else None
     modules = {
         _module(MODELS, case.network),
         _module(EXPORTERS, format),
         "pocketface.compression.trial",
+        "pocketface.compression.variants",
+        "pocketface.converters.module_paths",
+        *(_package(_module(EXECUTORS, format)) if format in EXECUTORS else ()),
         *([_module(made_by, f"{format}.{precision}")] if made_by is not None else []),
         *(["pocketface.converters.pixels"] if case.input == "pixels" else []),
     }
@@ -57,6 +65,14 @@ def tool_version(name: str) -> str:
         return version(name).partition("+")[0]
     except PackageNotFoundError:
         return ""
+
+
+def _package(module: str) -> list[str]:
+    """Every module of the package that a module lies in."""
+    package = module.rpartition(".")[0]
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return [found.name for found in pkgutil.walk_packages(folders, f"{package}.")]
 
 
 def _module(registry: Registry, name: str) -> str:

@@ -38,9 +38,16 @@ class ConversionError(PocketfaceError):
 
     Attributes:
         failure: the operation it gave up at, where that could be found out.
+        log: what the converter printed; the message ends with it.
     """
 
     failure: Failure | None = None
+    log: Path | None = None
+
+    def text(self, log: Path | None = None) -> str:
+        """The message, with the log where it was moved to, or without it."""
+        moved = "" if log is None else f" See {log}."
+        return str(self) if self.log is None else str(self).replace(f" See {self.log}.", moved)
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,9 @@ def write_exported(
             found = read_signature(wanted.format, temporary)
         problems = check_signature(found, wanted.inputs, wanted.outputs)
         if problems:
-            raise ConversionError(f"{path.name}: {'; '.join(problems)}", next=f"See {chatter}")
+            odd = ConversionError(f"{path.name}: {'; '.join(problems)}", next=f"See {chatter}")
+            odd.log = chatter
+            raise odd
         _replace(temporary, path)
     except OSError as error:
         raise os_problem(error, path) from error
@@ -247,13 +256,13 @@ def write_exported(
 
 def _conversion_error(what: str, error: Exception, failure: Failure | None, log: Path, hint: str) -> ConversionError:
     if failure is None:
-        reason, remedy = f"{type(error).__name__}: {_first_line(error)}", f"{log.name} has the rest; {hint}"
+        reason, remedy = f"{type(error).__name__}: {_first_line(error)}", hint
     elif failure.operation:
         reason, remedy = f"{failure.operation} in {failure.where} cannot be converted", failure.remedy
     else:
         reason, remedy = "its graph depends on its data", failure.remedy
     found = ConversionError(f"{what} failed ({reason})", next=f"{remedy[0].upper()}{remedy[1:]}. See {log}")
-    found.failure = failure
+    found.failure, found.log = failure, log
     return found
 
 

@@ -13,11 +13,16 @@ import torch
 from pocketface.converters.formats.base import Exported, Exporter, Interface
 from pocketface.converters.module_paths import onnx_name
 from pocketface.converters.options import Options
+from pocketface.sdk.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+LAST_OPSET = 23
+"""The newest that torch's exporter translates to."""
 
 
 class OnnxOptions(Options, frozen=True, kw_only=True):
@@ -28,6 +33,10 @@ class OnnxOptions(Options, frozen=True, kw_only=True):
     """
 
     opset: int = 18
+
+    def __post_init__(self) -> None:
+        if not 18 <= self.opset <= LAST_OPSET:
+            raise ConfigError(f"opset: {self.opset}", expected=f"18 to {LAST_OPSET}")
 
 
 class OnnxExporter(Exporter):
@@ -48,6 +57,9 @@ class OnnxExporter(Exporter):
         options: OnnxOptions,
     ) -> None:
         model = _exported(net, interface, options) if fp32 is None else onnx.load(fp32.path)
+        written = next(item.version for item in model.opset_import if item.domain == "")
+        if written != options.opset:
+            raise RuntimeError(f"opset {written} came out, {options.opset} was asked for")
         if precision == "fp16":
             model = _half(model)
         strip(model)

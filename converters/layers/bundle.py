@@ -20,9 +20,6 @@ from pocketface.sdk.errors import BadInputError, EnvironmentProblemError, Pocket
 if TYPE_CHECKING:
     from torch import nn
 
-EXACT = ("fp32", "fp16")
-"""Precisions in which a diverging tensor is a fault; the others have a gate on accuracy instead."""
-
 MAX_OUTPUT_ERROR = 1e-3
 """Relative, between what the checkpoint gives and the recorded golden outputs: another processor's rounding."""
 
@@ -50,7 +47,7 @@ class BundleLayers:
         found = [" ".join(str(self.preprocess).split())] if self.preprocess.place else []
         found += [f"{id} layers: {reason}" for id, reason in self.broken.items()]
         for report in self.reports:
-            if report.first is not None and report.precision in EXACT:
+            if report.first is not None:
                 found.append(" ".join(f"{report.variant}: first diverging tensor: {report.first}".split()))
         return found
 

@@ -193,6 +193,11 @@ def localise(net: nn.Module, path: Path, variant: Variant, inputs: Inputs, *, fe
     return compare_layers(reference, tracer.trace(path, variant, inputs if fed is None else fed), variant)
 
 
+def _no_modules(trace: Trace) -> tuple[str, ...]:
+    named = any(tensor.module for tensor in trace.tensors)
+    return () if named else ("the file names no modules: export it again to see more than its outputs",)
+
+
 def compare_layers(reference: Reference, trace: Trace, variant: Variant) -> LayerReport:
     """Match and judge. See `localise`."""
     for name, wanted in {**reference.modules, **reference.outputs}.items():
@@ -229,7 +234,7 @@ def compare_layers(reference: Reference, trace: Trace, variant: Variant) -> Laye
         tuple(compared),
         tuple(unmatched),
         tuple(path for path in reference.modules if path not in covered and path not in reference.passed_on),
-        trace.notes,
+        trace.notes or _no_modules(trace),
     )
 
 

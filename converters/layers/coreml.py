@@ -42,9 +42,8 @@ class CoreMLTracer:
             )
             for item in executor.trace(inputs)
         )
-        notes = () if paths else ("the package names no modules: export it again to see more than its outputs",)
         outputs = {name: binding.tensor for name, binding in variant.outputs.items()}
-        return Trace(executor.executor, tensors, outputs, notes)
+        return Trace(executor.executor, tensors, outputs)
 
 
 TRACER = CoreMLTracer()

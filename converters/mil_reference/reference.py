@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketface.converters.executors.errors import CannotRunError
 from pocketface.converters.mil_reference.dtypes import NAMES, numpy_dtype
 from pocketface.converters.mil_reference.kernels.elementwise import cast
 from pocketface.converters.mil_reference.kernels.registry import KERNELS
@@ -33,7 +34,7 @@ from pocketface.sdk.manifest import Variant
 VERSION = 1
 
 
-class UnknownOperationError(BundleError):
+class UnknownOperationError(CannotRunError):
     """The program uses an operation, or a parameter of one, that has no kernel here."""
 
 

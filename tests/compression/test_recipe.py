@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from tiny import tiny_recipe
 
 import pocketface.compression.recipes as recipes_package
 from pocketface.compression.recipe import Recipe, dump_recipe, load_recipe, parse_recipe, recipe_sha256
@@ -79,3 +80,25 @@ def test_broken_yaml_is_one_line(tmp_path: Path):
     with pytest.raises(ConfigError) as caught:
         load_recipe(tmp_path / "broken.yaml")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gates", "words"),
+    [
+        ({"max_size_mb": {"fp23": 16}}, r"gates\.max_size_mb: 'fp23', expected a precision, or one variant"),
+        ({"max_size_mb": {"w8a8.tflit": 1}}, r"gates\.max_size_mb: 'w8a8\.tflit'"),
+        ({"max_size_mb": {"fp16": -8}}, r"gates\.max_size_mb\.fp16: -8, expected a finite number, 0 or more"),
+        (
+            {"max_nme_increase": {"w8a8.tflite": 1}},
+            r"'w8a8\.tflite', expected a precision\. Valid",
+        ),
+        ({"max_latency_ratio": {"w8a8": float("nan")}}, r"gates\.max_latency_ratio\.w8a8: nan"),
+    ],
+)
+def test_gates_that_would_never_be_checked_are_refused(gates, words):
+    with pytest.raises(ConfigError, match=words):
+        tiny_recipe({"gates": gates})
+
+
+def test_size_budgets_name_precisions_or_variants():
+    assert tiny_recipe({"gates": {"max_size_mb": {"w8a8": 5, "fp32.coreml": 16}}}).gates.max_size_mb["w8a8"] == 5

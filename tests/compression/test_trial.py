@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from pocketface.compression import trial
 from pocketface.compression.models.registry import ModelSpec
 from pocketface.compression.trial import pictures, random_network, relative_error, sqnr_db, try_variants
+from pocketface.converters.executors.errors import CannotRunError
 from pocketface.converters.pixels import PixelInput
-from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.errors import BadInputError, BundleError, EnvironmentProblemError
 
 TINY = ModelSpec(name="mobilenetv2", width=0.25, input_size=32)
 
@@ -119,11 +120,28 @@ class _Bessel(nn.Module):
 def test_what_cannot_be_converted_says_where_and_fails_what_is_made_of_it(tmp_path: Path) -> None:
     net = tiny()
     net.features[2].append(_Bessel().eval())
-    found = tried(tmp_path, net, {"onnx": ("w8", "fp16")})
-    assert [item.status for item in found] == ["failed", "failed"]
+    found = tried(tmp_path, net, {"onnx": ("fp16", "w8", "w8a8")})
+    assert [item.status for item in found] == ["failed"] * 3
     for item in found:
         assert (item.operation, item.modules) == ("aten.special_bessel_j0", ("features.2.3",))
         assert "features.2.3" in item.reason
+        assert str(tmp_path) not in item.reason  # the log is gone with the folder
+
+
+@pytest.mark.slow
+def test_a_file_that_its_runtime_refuses_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, status in (
+        (BundleError("not implemented: ConvInteger"), "failed"),
+        (CannotRunError("no kernel for scan"), "unverified"),
+        (EnvironmentProblemError("nothing here can run onnx"), "unverified"),
+    ):
+
+        def refuse(made: Any, error: Exception = error) -> Any:
+            raise error
+
+        monkeypatch.setattr(trial, "backend_of", refuse)
+        (found,) = tried(tmp_path, tiny(), {"onnx": ("fp32",)})
+        assert (found.status, found.reason) == (status, str(error))
 
 
 @pytest.mark.slow
