@@ -21,14 +21,8 @@ from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.inputs import as_inputs, network_inputs, reference_truth
 from pocketface.compression.recipe import yaml_value
 from pocketface.compression.training.faces import thin
-from pocketface.compression.variants import (
-    calibrated,
-    check_settings,
-    exported_precisions,
-    make,
-    precisions,
-    settings_for,
-)
+from pocketface.compression.variants import calibrated, check_settings, exported_precisions, make, settings_for
+from pocketface.compression.variants import precisions as every_precision
 from pocketface.converters import networks, parity, reference
 from pocketface.converters.examine import examine
 from pocketface.converters.formats.base import ConversionError, Exported
@@ -110,7 +104,7 @@ def export_checkpoint(
         for format, precision, exists in combinations:
             id = f"{precision}.{format}"
             if not exists:
-                reason = f"{format} has {', '.join(_known(format))}"
+                reason = f"{format} has {', '.join(every_precision(format))}"
                 rows.append(ExportRow(id=id, status="absent", reason=reason))
                 continue
             for kind in dict.fromkeys(("fp32", precision)):  # the others are made out of fp32
@@ -132,13 +126,9 @@ def export_checkpoint(
     return msgspec.structs.replace(done, rows=placed)
 
 
-def _known(format: str) -> tuple[str, ...]:
-    return precisions(format)
-
-
 def _combinations(formats: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str, bool]]:
     """Format, precision, and whether it exists there; a precision that exists nowhere is refused."""
-    every = {name: _known(name) for name in formats}
+    every = {name: every_precision(name) for name in formats}
     for precision in wanted:
         if not any(precision in known for known in every.values()):
             choices = sorted({kind for known in every.values() for kind in known})

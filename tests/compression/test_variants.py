@@ -76,3 +76,14 @@ def test_the_settings_are_used(tmp_path: Path) -> None:
         )
     with pytest.raises(ConfigError, match="w8 of onnx needs its fp32 file"):
         make(tiny_net(), "onnx", "w8", tmp_path, input_size=SIZE)
+
+
+def test_the_page_lists_what_exists() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "converters.md").read_text()
+    names = {"ONNX": "onnx", "TFLite": "tflite", "Core ML": "coreml", "ExecuTorch": "executorch"}
+    listed = {
+        names[cells[0]]: set(cells[1].split(", "))
+        for line in page.splitlines()
+        if (cells := [cell.strip() for cell in line.strip("|").split("|")])[0] in names
+    }
+    assert listed == {format: set(precisions(format)) for format in EXPORTERS}
