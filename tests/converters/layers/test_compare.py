@@ -70,6 +70,18 @@ def test_the_bound_is_the_precision_s() -> None:
     assert BOUNDS["fp16"].error <= 1e-2
 
 
+def test_an_error_is_a_distance_over_a_length() -> None:
+    """One value of a hundred off by 6, the others exact: 6 / sqrt(99 * 1 + 6^2), not the 1 that its own size gives."""
+    value = np.ones((1, 100), np.float32)
+    value[0, 7] = 6
+    given = value.copy()
+    given[0, 7] = 0
+    traced = TracedTensor("a", "a", "Conv", given, "float32", inputs=("image",))
+    found = compare_layers(Reference({"a": value}, frozenset(), {}), Trace("by hand", (traced,), {}), variant())
+    assert found.compared[0].relative == pytest.approx(6 / math.sqrt(135))
+    assert (found.compared[0].max_error, found.compared[0].mean_error) == (6, pytest.approx(0.06))
+
+
 def test_error_comes_in_through_any_branch() -> None:
     """c reads a sound branch and a faulty one; d, listed later, reads the sound one alone and is faulty itself."""
     reads = {"a": ("image",), "b": ("image",), "c": ("a", "b"), "d": ("a",)}

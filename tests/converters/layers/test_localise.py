@@ -154,7 +154,7 @@ def test_corrupted_weights_are_named(format: str, block: int, tmp_path: Path) ->
     assert found.first is not None
     assert (found.first.module, found.first.operation.lower()[:4]) == (module, "conv")
     assert found.first.inputs < 1e-6 < 1e-2 < found.first.relative
-    assert f"first diverging tensor: {module}  (error " in str(found)
+    assert f"first diverging tensor: {module}  (relative error " in str(found)
     assert found.to_dict()["first_diverging"]["module"] == module
 
 
