@@ -73,7 +73,7 @@ def test_the_command_names_the_layer(bundle: Path, checkpoint: Path, run: Run) -
     replace_file(bundle, path, model.SerializeToString())
     code, out, err = run(bundle, "--layers")
     assert code == 1
-    assert "fp16.onnx: first diverging tensor: features.3.1 (error " in err
+    assert "fp16.onnx: first diverging tensor: features.3.1 (relative error " in err
     assert "fp32.onnx: first" not in err
     assert out.count("DIVERGES") == 1
 
