@@ -1,4 +1,4 @@
-"""How right a bundle's variant is on annotated faces: each face once, in its ground-truth box, nothing averaged."""
+"""How right a variant, or chain, is on annotated faces: each face once, in its ground-truth box, nothing averaged."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def evaluate(
         AnnotationError: a face's box lies outside its image.
         BundleError: the network's output is not usable, for example NaN.
     """
-    scheme = predictor.stage.scheme
+    scheme = predictor.stage.marks
     for face in faces:
         if len(face.points) != scheme.points:
             raise BadInputError(
@@ -173,8 +173,8 @@ def evaluate(
     predictions = np.stack(points)
     errors = landmark_errors(predictions, np.stack([face.points for face in kept]), scheme.normaliser)
     return AccuracyResult(
-        variant=predictor.variant.id,
-        executor=predictor.backend.executor,
+        variant=predictor.id,
+        executor=predictor.executor,
         scheme=scheme.name,
         accuracy=summarise_errors(errors, threshold),
         names=tuple(face.name for face in kept),

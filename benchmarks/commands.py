@@ -95,7 +95,7 @@ def evaluate(
     robust: list[RobustnessResult] = []
     with open_bundle(bundle) as opened:
         chosen, unable = _variants(opened.manifest, variant)
-        scheme = opened.manifest.variant(chosen[0])[0].scheme
+        scheme = opened.manifest.landmarks.marks
         faces = reader(data, folders=folder or (), scheme=scheme, skip_bad=skip_bad, on_skip=left_out)
         for id in chosen:
             predictor = Predictor(opened, variant=id, threads=threads)
@@ -155,7 +155,7 @@ def _degraded(
     from pocketface.benchmarks.robustness import evaluate_degraded
     from pocketface.sdk.progress import track
 
-    with track(f"{predictor.variant.id}, degraded", len(names) * len(faces)) as step:
+    with track(f"{predictor.id}, degraded", len(names) * len(faces)) as step:
 
         def done(name: str, count: int, total: int) -> None:
             step(list(names).index(name) * total + count)
@@ -289,27 +289,34 @@ def _sheet(folder: Path) -> NDArray[np.uint8]:
 
 
 def _variants(manifest: Manifest, wanted: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
-    """The variants to run, in the manifest's order, and those of "all" that cannot run here, with the reason.
+    """Ids of variants, or chains, to run, in the manifest's order, and those of "all" that cannot run here and why.
 
     Raises:
         BundleError: no such variant.
         EnvironmentProblemError: none of them can run here.
     """
+    from pocketface.sdk.backends.registry import has_executor
     from pocketface.sdk.predictor import runnable
 
     if not wanted:
         return [manifest.default], {}
     if "all" not in wanted:
-        return [manifest.variant(id)[1].id for id in dict.fromkeys(wanted)], {}
+        for id in wanted:
+            manifest.chain(id)
+        return list(dict.fromkeys(wanted)), {}
     able = runnable(manifest)
-    every = [variant for stage in manifest.stages for variant in stage.variants]
+    formats = {id: dict.fromkeys(variant.format for _, variant in manifest.chain(id)) for id in manifest.chains}
     if not able:
         raise EnvironmentProblemError(
             f"none of the variants of {manifest.name} can run here",
-            expected="a runtime for " + " or ".join(sorted({variant.format for variant in every})),
+            expected="a runtime for " + " or ".join(sorted({format for each in formats.values() for format in each})),
             next="Install one, for example with pip install onnxruntime",
         )
-    unable = {v.id: f"nothing here runs {v.format}" for v in every if v.id not in able}
+    unable = {
+        id: f"nothing here runs {' or '.join(format for format in each if not has_executor(format))}"
+        for id, each in formats.items()
+        if id not in able
+    }
     return able, unable
 
 

@@ -1,10 +1,11 @@
-"""How long a variant takes on this machine, from image and box to landmarks, and how much memory it needs.
+"""How long a variant, or chain, takes on this machine, from image and box to landmarks, and how much memory it needs.
 
 All variants are loaded at once and take turns, run by run, in an order drawn anew each round: whatever else the machine
 does in a second hits all of them alike, so that ratios hold even where absolute times do not.
 
 pre: crop, resample, normalise. inference: the runtime, layout and quantization at the file's border included. post:
-decoding. Peak memory is that of a fresh process per variant and thread count (`peak_rss`).
+decoding. Of a chain these are sums over its stages, whose own times are listed too. Peak memory is that of a fresh
+process per variant and thread count (`peak_rss`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from pocketface.sdk.predictor import Predictor, runnable
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all); a step is a round of all variants, or a memory measurement."""
+
+Times = tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]
 
 SETTLE_MS = 1.0
 """Pause before each run: with several threads, runtimes let theirs spin for a moment after a run, and the next variant
@@ -121,10 +124,22 @@ class LatencyResult(Sequence[tuple[str, Latency]]):
             texts = [f"{value:.2f}" for value in times]
             table.add_row(name, str(item.threads), *texts, f"{item.peak_rss_mb:.0f}", item.executor)
         yield table
+        if any(item.stages for _, item in self.rows):
+            yield "each stage of a chain: median of its pre + inference + post, milliseconds"
+            yield self._stage_table()
         for name, reason in self.skipped.items():
             yield f"{name}: not measured: {reason}"
         if self.warning:
             yield f"Warning: {self.warning}."
+
+    def _stage_table(self) -> Table:
+        table, names = Table("chain"), list(dict.fromkeys(name for _, item in self.rows for name in item.stages))
+        for name in ("threads", *names):
+            table.add_column(name, justify="right")
+        for chain, item in self.rows:
+            texts = [f"{item.stages[name]:.2f}" if name in item.stages else "" for name in names]
+            table.add_row(chain, str(item.threads), *texts)
+        return table
 
     def __str__(self) -> str:
         console = Console(width=160, color_system=None, highlight=False)
@@ -151,7 +166,8 @@ def measure(
 
     Args:
         bundle: opened; it must stay open meanwhile.
-        variants: ids; default: all. Those that cannot run here are left out, with the reason in ``skipped``.
+        variants: ids of variants or chains, as ``Manifest.chain`` takes them; default: all. Those that cannot run here
+            are left out, with the reason in ``skipped``.
         threads: thread counts, each measured by itself.
         runs: timed runs of each variant at each thread count; use at least 100 for figures that are published.
         warmup: untimed rounds before them.
@@ -174,13 +190,12 @@ def measure(
     _check(threads, runs, warmup, settle_ms)
     image, boxes = _input(bundle, image, box)
     manifest = bundle.manifest
-    every = [variant.id for stage in manifest.stages for variant in stage.variants]
-    wanted = every if variants is None else list(dict.fromkeys(variants))
+    wanted = list(dict.fromkeys(manifest.chains if variants is None else variants))
     skipped: dict[str, str] = {}
     for name in wanted:
-        variant = manifest.variant(name)[1]
-        if not has_executor(variant.format):
-            skipped[name] = f"nothing here can run {variant.format}"
+        missing = dict.fromkeys(v.format for _, v in manifest.chain(name) if not has_executor(v.format))
+        if missing:
+            skipped[name] = f"nothing here can run {' or '.join(missing)}"
     able = [name for name in wanted if name not in skipped]
     machine, busy = this_machine(), busy_share()
     # Known beforehand, so that the progress has an end; variants that turn out to be broken make it come sooner.
@@ -200,15 +215,17 @@ def measure(
         if not predictors:
             break
         times = _interleave(predictors, image, boxes, runs, warmup, seed + count, settle_ms, step)
-        executors = {name: predictor.backend.executor for name, predictor in predictors.items()}
+        executors = {name: predictor.executor for name, predictor in predictors.items()}
         predictors.clear()  # free the models before memory is measured beside them
         reference = _reference(bundle, list(times))
-        base = float(np.median(times[reference][:, 1]))
-        for name, parts in times.items():
+        base = float(np.median(times[reference][0][:, 1]))
+        for name, (parts, each) in times.items():
             peak = peak_rss_mb(bundle.root, name, threads=count) if memory else 0.0
             if memory:
                 step()
-            rows.append((name, _latency(parts, executors[name], machine, count, base, peak)))
+            found = _latency(parts, executors[name], machine, count, base, peak)
+            medians = {stage: float(np.median(total)) for stage, total in each.items()}
+            rows.append((name, msgspec.structs.replace(found, stages=medians)))
     rows = [(name, latency) for name, latency in rows if name not in skipped]
     if not rows:
         raise EnvironmentProblemError(
@@ -274,10 +291,10 @@ def _interleave(
     seed: int,
     settle_ms: float,
     step: Callable[[], None],
-) -> dict[str, NDArray[np.float64]]:
-    """Variant id -> (runs, 3): milliseconds of pre, inference and post of each timed run."""
+) -> dict[str, Times]:
+    """Id -> milliseconds of each timed run: (runs, 3) pre, inference and post; stage of a chain -> (runs,) totals."""
     rng, names = np.random.default_rng(seed), list(predictors)
-    times = {name: np.zeros((runs, 3)) for name in names}
+    times: dict[str, Times] = {name: (np.zeros((runs, 3)), {}) for name in names}
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()  # a collection in the middle of a run would be counted as the variant's
@@ -290,7 +307,9 @@ def _interleave(
                 predictors[name](image, boxes)
                 spent = predictors[name].timings
                 if number >= 0 and spent is not None:
-                    times[name][number] = spent.pre_ms, spent.inference_ms, spent.post_ms
+                    times[name][0][number] = spent.pre_ms, spent.inference_ms, spent.post_ms
+                    for stage, part in spent.stages.items():
+                        times[name][1].setdefault(stage, np.zeros(runs))[number] = part.total_ms
             step()
     finally:
         if collecting:
@@ -299,10 +318,9 @@ def _interleave(
 
 
 def _reference(bundle: Bundle, names: list[str]) -> str:
-    """The fp32 ONNX variant if it was measured, else the first."""
+    """The fp32 ONNX variant, or chain of such, if it was measured, else the first."""
     for name in names:
-        variant = bundle.manifest.variant(name)[1]
-        if (variant.format, variant.precision) == ("onnx", "fp32"):
+        if all((item.format, item.precision) == ("onnx", "fp32") for _, item in bundle.manifest.chain(name)):
             return name
     return names[0]
 

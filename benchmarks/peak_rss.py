@@ -1,4 +1,4 @@
-"""Peak memory of one variant, measured in a process of its own: ``python -m pocketface.benchmarks.peak_rss``.
+"""Peak memory of one variant, or chain, measured in a process of its own: ``python -m pocketface.benchmarks.peak_rss``.
 
 The figure holds everything such a process needs: the Python interpreter, numpy, Pillow, the runtime, the model, three
 runs. It is an upper bound of what an app spends, and comparable between variants of one format: their difference is the
@@ -25,7 +25,7 @@ def peak_rss_mb(bundle: str | os.PathLike[str], variant: str, *, threads: int = 
 
     Args:
         bundle: folder or ``.pface`` file.
-        variant: id.
+        variant: id, of a chain too, whose stages are all in memory at once.
         threads: threads the runtime may use.
 
     Returns:
@@ -82,12 +82,12 @@ def main() -> None:
 
     with open_bundle(options.bundle) as bundle:
         predictor = Predictor(bundle, variant=options.variant, threads=options.threads)
-        stage = predictor.stage
         import numpy as np
 
-        tensor = np.zeros(stage.inputs[0].shape, stage.inputs[0].dtype)
         for _ in range(RUNS):
-            predictor.predict_tensor(tensor)
+            for runner in predictor.stages:
+                image = runner.stage.inputs[0]
+                runner.predict_tensor(np.zeros(image.shape, image.dtype))
     print(json.dumps({"peak_rss_mb": own_peak_rss() / 1e6}))
 
 

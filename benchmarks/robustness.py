@@ -154,7 +154,7 @@ def evaluate_degraded(
             threshold=threshold,
             progress=_named(progress, name),
             on_skip=on_skip,
-            view=degraded_view(spec, normaliser=predictor.stage.scheme.normaliser, seed=seed),
+            view=degraded_view(spec, normaliser=predictor.stage.marks.normaliser, seed=seed),
         )
     return RobustnessResult(results, seed)
 

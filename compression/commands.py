@@ -1,4 +1,4 @@
-"""The subcommands of this package: ``compress``, ``ablate`` and ``results``."""
+"""The subcommands of this package that train or read runs: ``compress``, ``train``, ``ablate`` and ``results``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pocketface.sdk.options import Force, Json, example
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
-    from pocketface.compression.pipeline.context import Context
+    from pocketface.compression.pipeline.context import ChainContext, Context
 
 RecipePath = Annotated[
     Path, typer.Argument(help="Recipe, e.g. compression/recipes/face68-kd.yaml.", show_default=False)
@@ -46,10 +46,14 @@ def compress(
     """Distil, export, quantize, verify and measure a model: from faces to a bundle and a report."""
     from pocketface.benchmarks.reports.data import load
     from pocketface.benchmarks.reports.terminal import print_summary
+    from pocketface.compression.pipeline.context import ChainContext
     from pocketface.compression.pipeline.result import result_json
     from pocketface.compression.pipeline.run import compress as run
 
     context = _context(recipe, data, out, set, skip_bad, threads, quiet)
+    if isinstance(context, ChainContext):
+        _compress_chain(context, json, force)
+        return
     result = run(context)
     if json is not None:
         import msgspec
@@ -58,6 +62,42 @@ def compress(
     if json != "-":
         print_summary(load(out / "report.json"))
         console().print(f"bundle {result.bundle}\nreport {context.run / 'report.html'}")
+
+
+def _compress_chain(context: ChainContext, json: str | None, force: bool) -> None:
+    import msgspec
+
+    from pocketface.compression.pipeline.chain.results import RESULTS, chain_table
+    from pocketface.compression.pipeline.chain.run import compress_chain
+
+    result = compress_chain(context)
+    if json is not None:
+        write_json(msgspec.json.decode((context.run / RESULTS).read_bytes()), json, force=force)
+    if json != "-":
+        console().print(chain_table(result.measured))
+        console().print(f"bundle {result.bundle}\nfigures {context.run / RESULTS}")
+
+
+@example("pocketface train compression/recipes/rule68.yaml --network relocalize --data 300w --out runs/rule68")
+def train(
+    recipe: RecipePath,
+    data: Data,
+    out: Out,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Only this network. Give it again for several (default: all).")
+    ] = None,
+    set: Set = None,
+    skip_bad: SkipBad = False,
+    threads: Threads = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train networks of a recipe and stop there. Resumes; several networks may be trained side by side, one a
+    process."""
+    from pocketface.compression.pipeline.networks import train_networks
+
+    context = _context(recipe, data, out, set, skip_bad, threads, quiet)
+    for name, done in train_networks(context, tuple(network or ())).items():
+        print(f"{name}: {done.path}  {'trained' if done.fresh else 'was there'}, {done.seconds / 60:.1f} min")
 
 
 @example("pocketface ablate compression/recipes/face68-kd.yaml --data 300w --out runs/face68")
@@ -78,7 +118,7 @@ def ablate(
     from pocketface.compression.pipeline.ablation import run_ablation
     from pocketface.compression.pipeline.page import ablation_rows
 
-    context = _context(recipe, data, out, set, skip_bad, threads, quiet)
+    context = _landmarks(_context(recipe, data, out, set, skip_bad, threads, quiet))
     trials = run_ablation(context, row or ())
     write_atomic(out / "ablation.json", msgspec.json.format(msgspec.json.encode(trials), indent=1), force=True)
     print(table(ablation_rows(trials), digits={"minutes": 0}))
@@ -91,8 +131,15 @@ def results(
     readme: Annotated[Path | None, typer.Option(help="Also renew the table between this file's markers.")] = None,
 ) -> None:
     """Write a results page from what a run stored, or again from its .json."""
+    from pocketface.benchmarks.papers import rule
+    from pocketface.compression.pipeline.chain.results import is_chain
     from pocketface.compression.pipeline.page import collect, read_results, update_readme, write_page
 
+    if is_chain(run):
+        figures = rule.read(run if run.suffix == ".json" else run / rule.RESULTS)
+        rule.write(figures, page)
+        print(f"wrote {page} and {page.with_suffix('.json')}")
+        return
     source = read_results(run) if run.suffix == ".json" else collect(run)
     write_page(source, page)
     if readme is not None:
@@ -102,18 +149,39 @@ def results(
 
 def _context(
     recipe: Path, data: Path, out: Path, overrides: list[str] | None, skip_bad: bool, threads: int, quiet: bool
-) -> Context:
-    from pocketface.compression.pipeline.context import Context
-    from pocketface.compression.recipe import load_recipe
+) -> Context | ChainContext:
+    from pocketface.compression.chain_recipe import ChainRecipe
+    from pocketface.compression.pipeline.context import ChainContext, Context
+    from pocketface.compression.recipe_file import load_any
 
-    loaded = load_recipe(recipe, tuple(overrides or ()))
+    loaded = load_any(recipe, tuple(overrides or ()))
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     _log_to(out / "log.txt")
+    if isinstance(loaded, ChainRecipe):
+        return ChainContext(loaded, data, out, skip_bad=skip_bad, progress=not quiet)
     return Context(loaded, data, out, skip_bad=skip_bad, progress=not quiet)
+
+
+def _landmarks(context: Context | ChainContext) -> Context:
+    """A run of one network.
+
+    Raises:
+        ConfigError: the recipe is a chain's.
+    """
+    from pocketface.compression.pipeline.context import ChainContext
+    from pocketface.sdk.errors import ConfigError
+
+    if isinstance(context, ChainContext):
+        raise ConfigError(
+            f"recipe {context.recipe.name!r} is a chain's",
+            expected="a recipe with a student",
+            next="Its rows are trained with the rest: pocketface compress",
+        )
+    return context
 
 
 def _log_to(path: Path) -> None:

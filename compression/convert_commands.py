@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def preflight(
     recipe: RecipePath,
     network: Annotated[
-        list[str] | None, typer.Option(help="Only student, a teacher's name or ablation. Give it again for several.")
+        list[str] | None,
+        typer.Option(help="Only this network: student, a teacher, ablation. Give it again for several."),
     ] = None,
     format: Annotated[list[str] | None, typer.Option(help="Only this format. Give it again for several.")] = None,
     set: Set = None,
@@ -34,12 +35,12 @@ def preflight(
     import msgspec
 
     from pocketface.compression.preflight import preflight as run
-    from pocketface.compression.recipe import load_recipe
+    from pocketface.compression.recipe_file import load_any
     from pocketface.sdk.progress import say
 
     if json is not None and json != "-":
         refuse_existing(Path(json), force)
-    loaded = load_recipe(recipe, tuple(set or ()))
+    loaded = load_any(recipe, tuple(set or ()))
     show = json != "-"
     trials = list(
         run(loaded, roles=tuple(network or ()), formats=tuple(format or ()), say=lambda text: say(text, show=show))

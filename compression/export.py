@@ -19,7 +19,7 @@ from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.compression.export_folder import ExportRow, Exports, Folder
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.inputs import as_inputs, network_inputs, reference_truth
-from pocketface.compression.recipe import yaml_value
+from pocketface.compression.recipe_file import yaml_value
 from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import calibrated, check_settings, exported_precisions, make, settings_for
 from pocketface.compression.variants import precisions as every_precision

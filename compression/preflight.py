@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.models.registry import ModelSpec
 from pocketface.compression.recipe import Recipe
 from pocketface.compression.trial import Trial, random_network, try_variants
@@ -16,11 +17,15 @@ from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.schemes import load_scheme
 
 
-def networks(recipe: Recipe) -> dict[str, ModelSpec]:
-    """The recipe's different networks: role -> what to build. The student comes first; it is what ships."""
-    found = {"student": recipe.student.model, **{name: spec.model for name, spec in recipe.teachers.items()}}
-    if recipe.ablation is not None:
-        found["ablation"] = recipe.ablation.model
+def networks(recipe: Recipe | ChainRecipe) -> dict[str, ModelSpec]:
+    """The recipe's different networks: role -> what to build. Of one network's recipe, the student comes first; it is
+    what ships."""
+    if isinstance(recipe, ChainRecipe):
+        found = {name: spec.model for name, spec in recipe.networks().items()}
+    else:
+        found = {"student": recipe.student.model, **{name: spec.model for name, spec in recipe.teachers.items()}}
+        if recipe.ablation is not None:
+            found["ablation"] = recipe.ablation.model
     different: dict[str, ModelSpec] = {}
     seen: dict[bytes, str] = {}
     for role, spec in found.items():
@@ -35,7 +40,7 @@ def networks(recipe: Recipe) -> dict[str, ModelSpec]:
 
 
 def preflight(
-    recipe: Recipe,
+    recipe: Recipe | ChainRecipe,
     *,
     roles: tuple[str, ...] = (),
     formats: tuple[str, ...] = (),
@@ -45,7 +50,7 @@ def preflight(
 
     Args:
         recipe: what will be trained.
-        roles: ``"student"``, names of teachers, ``"ablation"`` (default: all).
+        roles: ``"student"``, names of teachers, ``"ablation"``; of a chain, ``ChainRecipe.networks`` (default: all).
         formats: of the recipe's (default: all).
         say: told before each variant.
 

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pocketface.compression.models.registry import ModelSpec, build_model
+from pocketface.compression.models.gtn import StagedNet
+from pocketface.compression.models.registry import ModelSpec, build_network
 from pocketface.compression.variants import make, settings_for
 from pocketface.converters.audit import audit
 from pocketface.converters.executors.errors import CannotRunError
@@ -75,15 +76,22 @@ def random_network(spec: ModelSpec, *, seed: int = 0, pixels: bool = False, n_po
         pixels: take uint8 pixels and normalise inside.
     """
     torch.manual_seed(seed)
-    net = build_model(msgspec.structs.replace(spec, init="scratch"), n_points=n_points).train()
+    net: Any = build_network(msgspec.structs.replace(spec, init="scratch"), n_points=n_points).train()
     for block in net.modules():
         if getattr(block, "shortcut", False):
             # A block adds little to its shortcut, as in trained networks (Goyal et al. 2017, 5.1, start at zero).
             # Otherwise random ones are chaotic: rounding grows from block to block, float32's a hundredfold.
             *_, last = (module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
             nn.init.constant_(last.weight, 0.1)
-    # One number that nearly cancels out would measure rounding against nothing.
-    net.score.weight.data.abs_()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.003)  # it starts at nothing, and nothing would be compared
+    if isinstance(net, StagedNet):
+        # Its points would all lie in the middle, at 0, and rounding be measured against that.
+        net.set_mean_shape(0.8 * torch.rand(n_points, 2) - 0.4)
+    if hasattr(net, "score"):
+        # One number that nearly cancels out would measure rounding against nothing.
+        net.score.weight.data.abs_()
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [module.momentum for module in norms]
     for module in norms:
@@ -95,7 +103,8 @@ def random_network(spec: ModelSpec, *, seed: int = 0, pixels: bool = False, n_po
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
     net.eval()
-    return PixelInput(net, net.mean, net.std).eval() if pixels else net
+    shipped: nn.Module = PixelInput(net, net.mean, net.std).eval() if pixels else net
+    return shipped
 
 
 def pictures(count: int, size: int, *, seed: int = 0) -> NDArray[np.uint8]:

@@ -59,7 +59,7 @@ _HEADS = (
 
 BOUNDS: Mapping[str, Bounds] = {
     "fp32": Bounds(("float32",), 1.0, why="nothing to explain: a float file has float weights"),
-    "fp16": Bounds(("float16",), 0.95, ("float32",), why="TFLite keeps biases in float32: 0.6 % of face68"),
+    "fp16": Bounds(("float16",), 0.9, ("float32",), why="TFLite keeps biases and added constants in float32"),
     "w8": Bounds(_EIGHT, 0.85, _FLOATS, why=_SMALL),
     "w4": Bounds(("int4", "uint4"), 0.85, (*_FLOATS, *_EIGHT), why=_SMALL),
     "pal4": Bounds(("uint4-lut",), 0.85, _FLOATS, why=_SMALL),

@@ -9,154 +9,113 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketface.converters.formats.base import Exported
-from pocketface.converters.verdict import GATES, ParityResult, judge
+from pocketface.converters.candidate import Candidate, StageFiles, describe, select, ship
 from pocketface.sdk import contract
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.errors import BadInputError, GateFailedError
-from pocketface.sdk.files import atomic_folder, os_problem, sha256, write_atomic
-from pocketface.sdk.manifest import (
-    SCHEMA,
-    FileEntry,
-    Latency,
-    Manifest,
-    Provenance,
-    Stage,
-    Tolerances,
-    Variant,
-    encode,
-)
+from pocketface.sdk.errors import BadInputError, BundleError
+from pocketface.sdk.files import atomic_folder, sha256, write_atomic
+from pocketface.sdk.manifest import SCHEMA, FileEntry, Latency, Manifest, Provenance, Stage, Variant, encode
+from pocketface.sdk.measured import ChainRun
+
+__all__ = ["Candidate", "StageFiles", "add_measurements", "describe", "npz_bytes", "pack", "write_bundle"]
 
 log = logging.getLogger(__name__)
 
-Status = Literal["passed", "failed", "unverified"]
-
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip file can hold: the same for every entry, so that equal bundles pack to equal bytes."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An exported file with what is known about it.
-
-    Attributes:
-        exported: the file.
-        parity: its comparison with torch, or None where nothing here can run it.
-        tolerances: its bounds; default: those of its precision.
-        metrics: e.g. nme on the test set.
-        latency: as measured.
-        problems: what the post-export audit found in the file; such a candidate has failed.
-        unrun: why nothing here can run it, where that is known better than by its format.
-    """
-
-    exported: Exported
-    parity: ParityResult | None
-    tolerances: Tolerances | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    latency: tuple[Latency, ...] = ()
-    problems: tuple[str, ...] = ()
-    unrun: str = ""
-
-    @property
-    def id(self) -> str:
-        """``PRECISION.FORMAT``, e.g. ``"w8a8.tflite"``."""
-        return f"{self.exported.precision}.{self.exported.format}"
-
-    @property
-    def bounds(self) -> Tolerances:
-        return self.tolerances or GATES.get(self.exported.precision, Tolerances())
-
-    @property
-    def status(self) -> Status:
-        if self.problems:
-            return "failed"
-        return "unverified" if self.parity is None else judge(self.parity, self.bounds).status
-
-    @property
-    def reason(self) -> str:
-        """Why it did not pass; empty if it did."""
-        if self.parity is None:
-            unrun = self.unrun or f"nothing on the machine that built this can run {self.exported.format}"
-            found = "" if self.problems else unrun
-        else:
-            found = judge(self.parity, self.bounds).reason
-        return "; ".join(filter(None, (*self.problems, found)))
 
 
 def write_bundle(
     out: str | os.PathLike[str],
     *,
     name: str,
-    stage: Stage,
-    candidates: Sequence[Candidate],
     default: str,
     golden: Sequence[Mapping[str, NDArray[Any]]],
     card: str,
     provenance: Provenance,
     weights_licence: str,
+    stage: Stage | None = None,
+    candidates: Sequence[Candidate] = (),
+    stages: Sequence[StageFiles] = (),
     allow_unverified: Sequence[str] = (),
     metrics: Mapping[str, float] | None = None,
+    runs: Sequence[ChainRun] = (),
     force: bool = False,
 ) -> Path:
     """Write a bundle folder. It appears under its name only when it is complete and its own reader accepts it.
 
-    Candidates that failed are left out, and so are unverified ones that are not allowed; both are logged.
+    Candidates that failed are left out, and so are unverified ones that are not allowed; both are logged. Where a stage
+    of a chain lacks a precision and format, it is no chain any more, but the other stages' files stay, for a mix.
 
     Args:
         out: the folder to write.
-        name: of the bundle; files are called ``models/NAME.PRECISION.SUFFIX``.
-        stage: everything but its variants, which are ignored.
-        candidates: what could be shipped.
-        default: id of the variant that is loaded when none is named; must have passed.
+        name: of the bundle; files are called ``models/NAME.PRECISION.SUFFIX``, in a chain
+            ``models/NAME.STAGE.PRECISION.SUFFIX``.
+        default: id of the variant, or of the chain, that is loaded when none is named; must have passed, in every
+            stage.
         golden: see ``reference.golden_case``; at least one.
         card: the model card, Markdown.
         provenance: recipe, data, tools.
         weights_licence: e.g. ``"Apache-2.0 (code), research only (trained on 300-W)"``.
-        allow_unverified: ids of variants that may be shipped without having been run.
-        metrics: of the torch network on the test set.
+        stage: of a bundle of one stage: everything but its variants, which are ignored.
+        candidates: what could be shipped of it.
+        stages: of a chain, in the order in which its stages run; instead of ``stage`` and ``candidates``.
+        allow_unverified: ids of variants that may be shipped without having been run; in a chain, ``PRECISION.FORMAT``
+            means that of every stage.
+        metrics: of the torch network, or chain, on the test set.
+        runs: what was measured of whole chains; those that are not shipped are left out.
         force: replace a bundle that is there.
 
     Returns:
         ``out``.
 
     Raises:
-        GateFailedError: the default variant did not pass.
+        GateFailedError: the default variant did not pass, or one stage of the default chain.
         BadInputError: ids that repeat, names in ``default`` or ``allow_unverified`` that no candidate has, no golden
-            case, or the folder exists.
-        BundleError: the result contradicts itself (its reader's error).
+            case, no stage, or the folder exists.
+        BundleError: the result contradicts itself, or its stages do not fit together (its reader's error).
         EnvironmentProblemError: the disk is full.
     """
     out = Path(out)
-    shipped = _selected(candidates, default, allow_unverified)
+    parts = _parts(stage, candidates, stages)
+    chosen = select(parts, default, allow_unverified)
     if not golden:
         raise BadInputError("no golden cases", expected="at least one", next="Draw some: pocketface synth")
     with atomic_folder(out, force=force) as folder:
-        variants = tuple(_shipped(candidate, folder, name) for candidate in shipped)
+        written = tuple(
+            msgspec.structs.replace(
+                part.stage,
+                variants=tuple(
+                    ship(candidate, folder, f"{name}.{part.stage.name}" if len(parts) > 1 else name, id)
+                    for id, candidate in kept.items()
+                ),
+            )
+            for part, kept in zip(parts, chosen.stages, strict=True)
+        )
         manifest = Manifest(
             schema=SCHEMA,
             name=name,
             default=default,
-            stages=(msgspec.structs.replace(stage, variants=variants),),
+            stages=written,
             golden=tuple(
                 _entry(folder, f"golden/{number:03d}.npz", npz_bytes(case)) for number, case in enumerate(golden)
             ),
             card=_entry(folder, "card.md", card.encode()),
             provenance=provenance,
             weights_licence=weights_licence,
-            allow_unverified=tuple(allow_unverified),
+            allow_unverified=chosen.allow_unverified,
             metrics=dict(metrics or {}),
         )
+        manifest = msgspec.structs.replace(manifest, runs=tuple(run for run in runs if _is_shipped(run, manifest)))
         (folder / "manifest.json").write_bytes(encode(manifest))
         with open_bundle(folder) as bundle:
             bundle.golden()
@@ -168,6 +127,7 @@ def add_measurements(
     *,
     latency: Mapping[str, Sequence[Latency]] | None = None,
     metrics: Mapping[str, Mapping[str, float]] | None = None,
+    runs: Sequence[ChainRun] = (),
 ) -> None:
     """Add what was measured on a finished bundle (a folder) to its manifest; the files stay as they are.
 
@@ -175,9 +135,11 @@ def add_measurements(
         folder: the bundle.
         latency: variant id -> one entry per thread count; replaces what was there. Unverified variants have none.
         metrics: variant id -> figures, merged into those that are there.
+        runs: of whole chains; each replaces the one of its id.
 
     Raises:
         BadInputError: an id that the bundle does not have, or latency of a variant that did not pass.
+        BundleError: a run of a chain that the bundle does not have.
     """
     latency, metrics = latency or {}, metrics or {}
     with open_bundle(folder) as bundle:
@@ -200,7 +162,11 @@ def add_measurements(
         msgspec.structs.replace(stage, variants=tuple(measured(variant) for variant in stage.variants))
         for stage in manifest.stages
     )
-    write_atomic(root / "manifest.json", encode(msgspec.structs.replace(manifest, stages=stages)), force=True)
+    for run in runs:
+        manifest.chain(run.id)
+    every = tuple({run.id: run for run in (*manifest.runs, *runs)}.values())
+    changed = msgspec.structs.replace(manifest, stages=stages, runs=every)
+    write_atomic(root / "manifest.json", encode(changed), force=True)
 
 
 def pack(folder: str | os.PathLike[str], path: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -244,73 +210,20 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _selected(candidates: Sequence[Candidate], default: str, allow_unverified: Sequence[str]) -> list[Candidate]:
-    """Those that may be shipped, in order."""
-    ids = [candidate.id for candidate in candidates]
-    for id in ids:
-        if ids.count(id) > 1:
-            raise BadInputError(f"variant {id!r} is given {ids.count(id)} times", expected="once")
-    for id in (default, *allow_unverified):
-        if id not in ids:
-            raise BadInputError(f"no candidate is called {id!r}", choices=ids)
-    shipped = []
-    for candidate in candidates:
-        if candidate.status == "passed" or (candidate.status == "unverified" and candidate.id in allow_unverified):
-            shipped.append(candidate)
-        else:
-            log.warning("left out: %s, %s: %s", candidate.id, candidate.status, candidate.reason)
-    chosen = candidates[ids.index(default)]
-    if chosen.status != "passed":
-        raise GateFailedError(
-            f"the default variant {default!r} is {chosen.status}: {chosen.reason}",
-            choices=[candidate.id for candidate in candidates if candidate.status == "passed"],
-            next="Choose a default that passed, or mend this one",
-        )
-    return shipped
+def _parts(stage: Stage | None, candidates: Sequence[Candidate], stages: Sequence[StageFiles]) -> Sequence[StageFiles]:
+    if (stage is None) == (not stages) or (stages and candidates):
+        given = "both" if stages else "neither"
+        raise BadInputError(f"{given} of a stage with its candidates and stages", expected="one of them")
+    return stages if stage is None else (StageFiles(stage, candidates),)
 
 
-def _shipped(candidate: Candidate, folder: Path, name: str) -> Variant:
-    """Copy a candidate's files into the bundle and describe them."""
-    exported = candidate.exported
-    target = folder / "models" / f"{name}.{exported.precision}{exported.path.suffix}"
-    target.parent.mkdir(exist_ok=True)
+def _is_shipped(run: ChainRun, manifest: Manifest) -> bool:
     try:
-        if exported.path.is_dir():
-            shutil.copytree(exported.path, target)
-        else:
-            shutil.copyfile(exported.path, target)
-    except OSError as error:
-        raise os_problem(error, exported.path, "copy") from error
-    return describe(candidate, target, folder)
-
-
-def describe(candidate: Candidate, path: Path, root: Path) -> Variant:
-    """The manifest's entry of a candidate whose file (or folder) is at ``path``, below ``root``.
-
-    A comparison that gave no usable outputs leaves ``parity`` out; the status and the reason say so.
-    """
-    exported, parity = candidate.exported, candidate.parity
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return Variant(
-        id=candidate.id,
-        format=exported.format,
-        precision=exported.precision,
-        files=tuple(
-            FileEntry(path=file.relative_to(root).as_posix(), bytes=file.stat().st_size, sha256=sha256(file))
-            for file in files
-            if file.is_file()
-        ),
-        inputs=dict(exported.inputs),
-        outputs=dict(exported.outputs),
-        tolerances=candidate.bounds,
-        status=candidate.status,
-        reason=candidate.reason,
-        parity=None if parity is None or parity.broken or not parity.faces else parity.to_manifest(),
-        metrics=dict(candidate.metrics),
-        latency=candidate.latency,
-        quantization=dict(exported.quantization),
-        unused=exported.unused,
-    )
+        manifest.chain(run.id)
+    except BundleError as error:
+        log.warning("left out: what was measured of %s: %s", run.id, error.what)
+        return False
+    return True
 
 
 def _entry(folder: Path, path: str, data: bytes) -> FileEntry:

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from pocketface.benchmarks.data.face import Face
     from pocketface.converters.layers.bundle import BundleLayers
     from pocketface.converters.verdict import ParityResult
-    from pocketface.converters.verify import VariantCheck, VerifyReport
+    from pocketface.converters.verify_report import ChainCheck, VariantCheck, VerifyReport
     from pocketface.sdk.bundle import Bundle
-    from pocketface.sdk.manifest import Scheme
+    from pocketface.sdk.manifest import Manifest, Scheme
+
+
+_COLOURS = {"passed": "green", "failed": "bold red", "unchecked": "yellow"}
 
 
 @example("pocketface verify runs/face68/bundle --data 300w --format 300w --folder helen/testset")
@@ -49,7 +52,8 @@ def verify(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="The network that the bundle was made from, for --layers (default: student.safetensors beside it).",
+            help="The network that the bundle was made from, for --layers (default: student.safetensors beside it); "
+            "of a chain, the folder of STAGE.safetensors (default: the bundle's own).",
             show_default=False,
         ),
     ] = None,
@@ -57,7 +61,7 @@ def verify(
     force: Force = False,
 ) -> None:
     """Check hashes, contract, golden cases and, with --data, accuracy of every variant; with --layers, say where."""
-    from pocketface.converters.verify import verify_bundle
+    from pocketface.converters.verify import chosen, verify_bundle, work
     from pocketface.sdk.bundle import open_bundle
     from pocketface.sdk.progress import track
 
@@ -68,15 +72,13 @@ def verify(
         refuse_existing(Path(json), force)
     if checkpoint is not None and not layers:
         raise BadInputError("--checkpoint without --layers", next="Add --layers")
-    net = _network(checkpoint or bundle.resolve().parent / "student.safetensors") if layers else None
     with open_bundle(bundle) as opened:
-        stage, _ = opened.manifest.variant(variant[0] if variant else None)
-        faces = [] if data is None else _faces(data, format, folder or (), stage.scheme, limit)
-        count = len(variant or [item for part in opened.manifest.stages for item in part.variants])
-        steps = 2 * count + 1 if faces else count
-        with track("verifying", steps, show=json != "-") as progress:
-            report = verify_bundle(opened, variants=tuple(variant or ()), faces=faces, progress=progress)
-        found = None if net is None else _localise(opened, net, tuple(variant or ()))
+        ids = chosen(opened.manifest, variant or ())
+        nets = _networks(checkpoint, bundle.resolve().parent, opened.manifest, ids) if layers else None
+        faces = [] if data is None else _faces(data, format, folder or (), opened.manifest.landmarks.marks, limit)
+        with track("verifying", work(opened.manifest, ids, faces=bool(faces)), show=json != "-") as progress:
+            report = verify_bundle(opened, variants=ids, faces=faces, progress=progress)
+        found = None if nets is None else _localise(opened, nets, ids)
     failures = report.failures(allow_unchecked=allow_unchecked)
     if found is not None:
         failures += found.failures()
@@ -101,21 +103,34 @@ def verify(
         )
 
 
-def _network(path: Path) -> nn.Module:
-    """The checkpoint's network; asked for before the work."""
+def _networks(given: Path | None, beside: Path, manifest: Manifest, ids: Sequence[str]) -> dict[str, nn.Module]:
+    """Stage name -> the network of its checkpoint, for the stages of these variants; asked for before the work.
+
+    Args:
+        given: the file, or, of a chain, the folder; None takes ``beside``.
+        beside: the folder that the bundle is in.
+        manifest: of the bundle.
+        ids: of variants.
+    """
     from pocketface.converters.networks import load_network
 
-    if not path.is_file():
-        raise BadInputError(
-            f"{path}: no such checkpoint", next="Give the network that the bundle was made from with --checkpoint PATH"
-        )
-    return load_network(path)
+    stages = list(dict.fromkeys(manifest.variant(id)[0].name for id in ids))
+    if len(manifest.stages) == 1:
+        paths = {stages[0]: given or beside / "student.safetensors"}
+        how = "Give the network that the bundle was made from with --checkpoint PATH"
+    else:
+        paths = {name: (given or beside) / f"{name}.safetensors" for name in stages}
+        how = "Give the folder of the networks that the chain was made from with --checkpoint FOLDER"
+    for path in paths.values():
+        if not path.is_file():
+            raise BadInputError(f"{path}: no such checkpoint", next=how)
+    return {name: load_network(path) for name, path in paths.items()}
 
 
-def _localise(bundle: Bundle, net: nn.Module, variants: tuple[str, ...]) -> BundleLayers:
+def _localise(bundle: Bundle, nets: dict[str, nn.Module], ids: Sequence[str]) -> BundleLayers:
     from pocketface.converters.layers.bundle import localise_bundle
 
-    return localise_bundle(bundle, net, variants=variants)
+    return localise_bundle(bundle, nets, variants=ids)
 
 
 def _faces(data: Path, format: str, folders: Sequence[str], scheme: Scheme, limit: int) -> list[Face]:
@@ -139,7 +154,7 @@ def _print(report: VerifyReport) -> None:
     for column in ("variant", "executor", golden, "annotated faces", "result"):
         table.add_column(column, overflow="fold")
     for check in report.variants:
-        colour = {"passed": "green", "failed": "bold red", "unchecked": "yellow"}[check.status]
+        colour = _COLOURS[check.status]
         table.add_row(
             check.id,
             check.executor or "none",
@@ -149,18 +164,39 @@ def _print(report: VerifyReport) -> None:
         )
     out = console()
     out.print(table)
+    if report.chains:
+        _print_chains(report.chains)
     for problem in report.problems:
         out.print(f"bundle: {problem}", markup=False)
     for check in report.variants:
         for reason in (*check.reasons, *check.notes):
             out.print(f"{check.id}: {reason}", markup=False)
+    for chain in report.chains:
+        for reason in chain.reasons:
+            out.print(f"{chain.id}: {reason}", markup=False)
+
+
+def _print_chains(chains: Sequence[ChainCheck]) -> None:
+    from rich.table import Table
+
+    table = Table(title="whole chains, against the fp32 chain", title_justify="left")
+    for column in ("chain", "annotated faces", "result"):
+        table.add_column(column, overflow="fold")
+    for chain in chains:
+        text = "-"
+        if chain.nme is not None and chain.nme_reference is not None:
+            rise = f"{chain.nme - chain.nme_reference:+.3f}, bound {chain.bound:+.2f}"
+            text = f"NME {chain.nme_reference:.3f} -> {chain.nme:.3f} ({rise})"
+        table.add_row(chain.id, text, f"[{_COLOURS[chain.status]}]{chain.status}[/]")
+    console().print(table)
 
 
 def _print_layers(found: BundleLayers) -> None:
     from rich.table import Table
 
     out = console()
-    out.print(str(found.preprocess), markup=False, highlight=False)
+    for where, check in found.places():
+        out.print(f"{where}{check}", markup=False, highlight=False)
     for report in found.reports:
         out.print(str(report), markup=False, highlight=False)
         table = Table(title=f"{report.variant}: largest errors", title_justify="left")
@@ -182,20 +218,24 @@ def _print_layers(found: BundleLayers) -> None:
 
 
 def _golden_text(check: VariantCheck) -> str:
+    from pocketface.converters.kinds import main_output
+
     found = check.golden
     if found is None:
         return "-"
-    points, bound = found.outputs["points"], found.tolerances.max_tensor_error
+    bound, (_, kind) = found.tolerances.max_tensor_error, main_output(found.kinds)
     if bound is not None:
-        return f"max {points.max_error:.2g} (bound {bound:g}), {found.max_pixel_error:.2g} px"
+        return f"max {found.main.max_error:.2g} (bound {bound:g}), {found.max_pixel_error:.2g} {kind.pixel}"
     of = "" if check.golden_bound is None else f" (bound {check.golden_bound:.2g})"
     mean = float("nan") if found.golden_error is None else found.golden_error
-    return f"mean {mean:.2g}{of}, {found.mean_pixel_error:.2g} px"
+    return f"mean {mean:.2g}{of}, {found.mean_pixel_error:.2g} {kind.pixel}"
 
 
 def _task_text(found: ParityResult | None) -> str:
+    from pocketface.converters.kinds import main_output
+
     if found is None or found.nme is None or found.nme_reference is None:
         return "-"
-    bound = found.tolerances.max_nme_increase
+    bound, (_, kind) = found.tolerances.max_nme_increase, main_output(found.kinds)
     gate = "" if bound is None else f", bound {bound:+.2f}"
-    return f"NME {found.nme_reference:.3f} -> {found.nme:.3f} ({found.nme - found.nme_reference:+.3f}{gate})"
+    return f"{kind.task} {found.nme_reference:.3f} -> {found.nme:.3f} ({found.nme - found.nme_reference:+.3f}{gate})"

@@ -4,52 +4,83 @@ recorded?
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketface.converters.reference import preprocess
-from pocketface.sdk.geometry import Box, Crop
+from pocketface.converters.kinds import Array
+from pocketface.converters.steps import Step, follow
+from pocketface.sdk.errors import BundleError
+from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import Stage
-from pocketface.sdk.postprocess import decode
 
 MAX_INPUT_ERROR = 1e-4
 """Of a golden case's network input made from its image again, in units of the normalised input."""
 MAX_PIXEL_ERROR, MAX_PIXEL_SHARE = 1.0, 0.01
 """Of a golden case's input of uint8 pixels made again: a few may lie halfway between two values and round either way
 on another processor."""
-MAX_DECODE_ERROR = 1e-2
-"""Of a golden case's landmarks decoded again, in pixels of its image."""
+DECODED: dict[str, tuple[str, float, str]] = {
+    "points": ("decoded landmarks", 1e-2, " px"),
+    "score": ("decoded score", MAX_INPUT_ERROR, ""),
+    "pose": ("decoded head pose", 1e-2, " degrees"),
+    "box": ("decoded box", 1e-2, " px"),
+    "image": ("decoded picture", 1e-2, " grey levels"),
+}
+"""What a step decodes to -> its name, the largest error when it is decoded again, and the unit."""
 
 
-def golden_problems(cases: list[dict[str, NDArray[Any]]], stage: Stage) -> list[str]:
-    """Whether this runtime's preprocessing and decoding still give what is recorded."""
+def golden_problems(cases: Sequence[Mapping[str, NDArray[Any]]], stages: Stage | Sequence[Stage]) -> list[str]:
+    """Whether this runtime's preprocessing and decoding still give what is recorded, at every step.
+
+    Args:
+        cases: see ``reference.golden_case``.
+        stages: theirs, in the order in which they run.
+    """
+    chain = [stages] if isinstance(stages, Stage) else list(stages)
     problems = []
     for number, case in enumerate(cases):
-        crop = Crop.from_box(Box(*(float(value) for value in case["box"])), stage.preprocess.box_scale)
-        tensor = preprocess(case["image"], crop, stage.preprocess)
-        problems += [f"golden case {number}: {text}" for text in _input_problems(tensor, case, stage)]
-        outputs = {spec.name: case[f"step0.output.{spec.name}"] for spec in stage.outputs}
-        decoded = decode(outputs, stage, crop)
-        error = float(np.abs(decoded.points - case["step0.decoded.points"]).max())
-        if not error <= MAX_DECODE_ERROR:
-            problems.append(f"golden case {number}: decoded landmarks off by {error:.3g} > {MAX_DECODE_ERROR:g} px")
-        error = 0.0 if decoded.score is None else abs(decoded.score - float(case["step0.decoded.score"]))
-        if not error <= MAX_INPUT_ERROR:
-            problems.append(f"golden case {number}: decoded score off by {error:.3g} > {MAX_INPUT_ERROR:g}")
+        box = Box(*(float(value) for value in case["box"]))
+
+        def recorded(step: int, stage: Stage, _: object, case: Mapping[str, Array] = case) -> dict[str, Array]:
+            return {spec.name: case[f"step{step}.output.{spec.name}"] for spec in stage.outputs}
+
+        try:
+            for step in follow(case["image"], box, chain, recorded):
+                where = f"golden case {number}" + (f", stage {step.stage.name}" if len(chain) > 1 else "")
+                problems += [
+                    f"{where}: {text}" for text in (*_input_problems(step, case), *_decode_problems(step, case))
+                ]
+        except BundleError as error:  # a recorded output that cannot be decoded
+            problems.append(f"golden case {number}: {error.what}")
     return problems
 
 
-def _input_problems(tensor: NDArray[Any], case: Mapping[str, NDArray[Any]], stage: Stage) -> list[str]:
+def _input_problems(step: Step, case: Mapping[str, NDArray[Any]]) -> list[str]:
     """How a network input differs from the recorded one, beyond rounding."""
+    recorded = case[f"step{step.number}.input.{step.stage.inputs[0].name}"]
     # In float64: uint8 pixels would wrap around.
-    errors = np.abs(tensor.astype(np.float64) - case[f"step0.input.{stage.inputs[0].name}"])
-    bound = MAX_PIXEL_ERROR if tensor.dtype == np.uint8 else MAX_INPUT_ERROR
+    errors = np.abs(step.tensor.astype(np.float64) - recorded)
+    bound = MAX_PIXEL_ERROR if step.tensor.dtype == np.uint8 else MAX_INPUT_ERROR
     found = []
     if not errors.max() <= bound:
         found.append(f"network input off by {errors.max():.3g} > {bound:g}")
-    elif tensor.dtype == np.uint8 and (errors > 0).mean() > MAX_PIXEL_SHARE:
+    elif step.tensor.dtype == np.uint8 and (errors > 0).mean() > MAX_PIXEL_SHARE:
         found.append(f"{100 * (errors > 0).mean():.3g} % of the input's pixels are off > {100 * MAX_PIXEL_SHARE:g} %")
+    return found
+
+
+def _decode_problems(step: Step, case: Mapping[str, NDArray[Any]]) -> list[str]:
+    """How a decoded result differs from the recorded one, beyond rounding."""
+    found = []
+    for name, value in step.decoded.items():
+        text, bound, unit = DECODED[name]
+        recorded = case.get(f"step{step.number}.decoded.{name}")
+        if recorded is None or recorded.shape != value.shape:
+            found.append(f"{text} {value.shape} not recorded")
+            continue
+        error = float(np.abs(value.astype(np.float64) - recorded).max())
+        if not error <= bound:
+            found.append(f"{text} off by {error:.3g} > {bound:g}{unit}")
     return found

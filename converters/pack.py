@@ -250,7 +250,7 @@ def _parity(
         golden=golden,
         faces=annotated,
         tolerances=bounds,
-        normaliser=stage.scheme.normaliser,
+        normaliser=stage.marks.normaliser,
     )
 
 
@@ -298,7 +298,7 @@ def _suspicions(golden: References, reference: Bound, stage: Stage) -> list[str]
     Raises:
         ConfigError: they cannot be.
     """
-    decode, points = stage.outputs[0].decode, golden.points
+    decode, points = stage.outputs[0].decode, golden.main
     reach, spread = float(np.abs(points).max()), float(np.ptp(points, axis=1).max()) * stage.preprocess.size
     if reach > FAR or spread < STILL:
         why = f"reach {reach:.3g} crop sides from the centre" if reach > FAR else f"lie within {spread:.2g} pixels"

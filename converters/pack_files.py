@@ -267,7 +267,7 @@ class _Finder:
         """Why no output fits, with the usual reasons."""
         next = f"Correct outputs.{spec.name}, or take another file"
         if spec.name == "points":
-            n = self._stage.scheme.points
+            n = self._stage.marks.points
             counts = [_count(tensor) for tensor in tensors]
             if any(_sides(tensor)[-2:] == (2, n) and n != 2 for tensor in tensors):
                 next = "All x come before all y: transpose them inside the model"

@@ -1,11 +1,15 @@
 """Does a converted network still say what torch says?
 
 A variant runs through the same backends as on the phone, on golden inputs and on annotated faces, and is compared with
-torch fp32, or, where there is no torch network (`pocketface pack`), with a file that stands in for it:
+torch fp32, or, where there is no torch network (`pocketface pack`), with a file that stands in for it. `kinds` says how
+each kind of output is compared:
 
-points   error of the normalised coordinates (in crop sides), and landmark distance in pixels of the network's input
-score    error of the face *probability*: logits are compared behind the sigmoid, since a logit of 20 that comes out as
-21 changes nothing NME      of torch and of the variant on the same faces, where the truth is known
+points, box   error of coordinates, in crop sides, and distance in pixels of the network's input
+image         error of values in [0, 1], and in grey levels
+score         error of the face *probability*: logits are compared behind the sigmoid, since a logit of 20 that comes
+out as 21 changes nothing
+task error    NME of landmarks, corner error of boxes, pixel error of pictures: of torch and of the variant on the same
+faces, where the truth is known
 
 `compare` measures; `verdict.judge` holds the figures against the bounds.
 """
@@ -13,25 +17,27 @@ score    error of the face *probability*: logits are compared behind the sigmoid
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketface.benchmarks.metrics import face_errors
 from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
+from pocketface.converters.kinds import LANDMARKS, Array, Errors, Pair, kind_of, main_output, probability
 from pocketface.converters.verdict import GATES, ParityResult
 from pocketface.sdk.backends.base import Backend
 from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
 from pocketface.sdk.files import sha256
 from pocketface.sdk.manifest import FileEntry, OutputParity, Tolerances, Variant
 
-Array = NDArray[np.float32]
+__all__ = ["Array", "Pixels", "References", "Run", "backend_of", "compare", "measure", "probability"]
+
 Pixels = NDArray[np.uint8]
 Run = Callable[[Array | Pixels], Mapping[str, Array]]
-"""(1, 3, S, S) float32, or uint8 for a network that takes pixels, -> points (1, n, 2), score (1,)."""
+"""(1, 3, S, S) float32, or uint8 for a network that takes pixels, -> output name -> array of batch 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,41 +46,51 @@ class References:
 
     Attributes:
         inputs: (N, 3, S, S), as the contract asks: float32, normalised, or uint8 pixels.
-        points: (N, n, 2) float32, normalised crop coordinates.
-        score: (N,) float32, logits; None of a network that gives none.
-        truth: (N, n, 2), annotated landmarks in normalised crop coordinates, or None.
+        outputs: name -> (N, ...) float32, in the units that ``kinds.Kind.in_units`` gives: of a landmark network
+            ``points`` (N, n, 2), normalised crop coordinates, and, if it has one, ``score`` (N,), logits.
+        truth: what the main output should be, of its shape, or None: annotated landmarks in normalised crop
+            coordinates, the correction to the true box, the clean picture.
+        kinds: output name -> decode, of every output; default: those of a landmark network.
 
     Raises:
-        BadInputError: shapes that do not belong together, or a value that is not finite.
+        BadInputError: shapes that do not belong together, a value that is not finite, or not exactly one main output.
     """
 
     inputs: Array | Pixels
-    points: Array
-    score: Array | None
+    outputs: Mapping[str, Array]
     truth: Array | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        faces = len(self.inputs)
+        if not self.kinds:
+            object.__setattr__(self, "kinds", {name: LANDMARKS[name] for name in LANDMARKS if name in self.outputs})
+        name, _ = main_output(self.kinds)
         fits = (
             self.inputs.ndim == 4
-            and self.points.ndim == 3
-            and self.points.shape[::2] == (faces, 2)
-            and (self.score is None or self.score.shape == (faces,))
-            and (self.truth is None or self.truth.shape == self.points.shape)
+            and set(self.outputs) == set(self.kinds)
+            and all(value.shape[:1] == self.inputs.shape[:1] for value in self.outputs.values())
+            and all(kind_of(decode).fits(self.outputs[key].shape[1:]) for key, decode in self.kinds.items())
+            and (self.truth is None or self.truth.shape == self.outputs[name].shape)
         )
         if not fits:
+            shapes = ", ".join(f"{key} {value.shape}" for key, value in self.outputs.items())
             truth = None if self.truth is None else self.truth.shape
-            score = None if self.score is None else self.score.shape
             raise BadInputError(
-                f"references of shapes {self.inputs.shape}, {self.points.shape}, {score}, truth {truth}",
-                expected="(N, 3, S, S), (N, n, 2), (N,), truth (N, n, 2) or none",
+                f"references of shapes {self.inputs.shape}, {shapes}, truth {truth}",
+                expected=f"(N, 3, S, S), {', '.join(f'{key} (N, ...)' for key in self.kinds)}, truth like {name} or "
+                "none",
             )
-        for name, value in (("inputs", self.inputs), ("points", self.points), ("score", self.score)):
-            if value is not None and not np.isfinite(value).all():
-                raise BadInputError(f"reference {name} hold NaN or infinity", next="Check the network's weights")
+        for key, value in (("inputs", self.inputs), *self.outputs.items()):
+            if not np.isfinite(value).all():
+                raise BadInputError(f"reference {key} hold NaN or infinity", next="Check the network's weights")
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def main(self) -> Array:
+        """The main output."""
+        return self.outputs[main_output(self.kinds)[0]]
 
 
 def compare(
@@ -85,7 +101,7 @@ def compare(
     golden: References | None = None,
     faces: References | None = None,
     tolerances: Tolerances | None = None,
-    normaliser: tuple[int, int] = (36, 45),
+    normaliser: Pair = (36, 45),
 ) -> ParityResult:
     """Run a variant on golden inputs and on annotated faces, and compare it with the reference.
 
@@ -94,45 +110,52 @@ def compare(
         variant: a name for it.
         executor: what runs it.
         golden: the golden cases; their truth is not used.
-        faces: annotated faces; the NME is over these.
+        faces: annotated faces; the task error is over these.
         tolerances: kept with the result.
         normaliser: the two landmarks whose distance normalises errors.
 
     Returns:
         The figures. With no faces at all, a result that ``judge`` fails.
+
+    Raises:
+        BadInputError: golden cases and faces of different outputs.
     """
     parts = [part for part in (golden, faces) if part is not None and len(part)]
+    kinds = dict(parts[0].kinds) if parts else dict(LANDMARKS)
+    if any(dict(part.kinds) != kinds for part in parts):
+        raise BadInputError("golden cases and faces of different outputs", expected=", ".join(kinds))
     size = parts[0].inputs.shape[-1] if parts else 0
-    rows = [_Row.of(run, part, index) for part in parts for index in range(len(part))]
+    rows = [
+        _Row.of(run, part, index, normaliser if part is faces else None) for part in parts for index in range(len(part))
+    ]
     golden_faces = len(golden) if golden is not None else 0
     nme = reference = None
-    if faces is not None and faces.truth is not None and len(faces):
-        reference = 100 * float(face_errors(faces.points, faces.truth, normaliser).mean())
-        found = [row.points for row in rows[golden_faces:] if row.points is not None]
-        nme = math.inf
-        if len(found) == len(faces):
-            nme = 100 * float(face_errors(np.stack(found), faces.truth, normaliser).mean())
+    name, main = main_output(kinds)
+    if faces is not None and faces.truth is not None and len(faces) and main.task_error is not None:
+        of_reference = [
+            main.task_error(_wide(faces.outputs[name][index]), _wide(faces.truth[index]), normaliser)
+            for index in range(len(faces))
+        ]
+        reference = float(np.mean(of_reference))
+        nme = float(np.mean([row.task_error for row in rows[golden_faces:]]))
+    distance = _spread([row.distance for row in rows])
     return ParityResult(
         variant=variant,
         executor=executor,
         faces=len(rows),
         golden_faces=golden_faces,
         outputs={
-            "points": _spread([row.coordinate_error for row in rows], _relative(rows, 0)),
-            **(
-                {"score": _spread([row.score_error for row in rows], _relative(rows, 1))}
-                if all(part.score is not None for part in parts)
-                else {}
-            ),
+            key: _spread([row.errors[key] for row in rows], _relative([row.raw[key] for row in rows])) for key in kinds
         },
-        max_pixel_error=_spread([row.distance for row in rows]).max_error * size,
-        mean_pixel_error=_spread([row.distance for row in rows]).mean_error * size,
+        max_pixel_error=distance.max_error * main.pixels(size),
+        mean_pixel_error=distance.mean_error * main.pixels(size),
         golden_error=_spread([row.distance for row in rows[:golden_faces]]).mean_error if golden_faces else None,
         nme_reference=reference,
         nme=nme,
-        broken=sum(row.points is None for row in rows),
+        broken=sum(row.broken for row in rows),
         input_size=size,
         tolerances=tolerances or Tolerances(),
+        kinds=kinds,
     )
 
 
@@ -142,7 +165,7 @@ def measure(
     golden: References | None = None,
     faces: References | None = None,
     tolerances: Tolerances | None = None,
-    normaliser: tuple[int, int] = (36, 45),
+    normaliser: Pair = (36, 45),
 ) -> ParityResult | None:
     """``compare`` for a file that was just exported.
 
@@ -193,57 +216,86 @@ def backend_of(exported: Exported, *, threads: int = 1) -> Backend:
     return executor(exported.path, variant, threads=threads)
 
 
-def probability(logit: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Sigmoid, without overflow at either end."""
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(logit, np.float64)))
+class _Errors(NamedTuple):
+    """Errors of one output on one face: the largest, their mean and how many they are of."""
+
+    largest: float
+    mean: float
+    values: int
+
+    @classmethod
+    def of(cls, errors: Errors) -> _Errors:
+        return cls(float(errors.max()), float(errors.mean()), errors.size)
+
+
+_ENDLESS = _Errors(math.inf, math.inf, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One face: the variant's points, or None if they are unusable, and its errors.
+    """One face: the variant's errors.
 
-    ``raw`` holds, for points and score, the largest error of the raw output and the reference's largest value. Without
-    a score, its errors are 0 and are not reported.
+    Attributes:
+        errors: of each output.
+        raw: of each output, the largest error and the reference's largest value.
+        distance: of the main output.
+        task_error: infinite without truth, which is not asked for then.
+        broken: the outputs are unusable; every error is infinite.
     """
 
-    points: Array | None
-    coordinate_error: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    score_error: NDArray[np.float64]
-    raw: tuple[tuple[float, float], tuple[float, float]]
+    errors: dict[str, _Errors]
+    raw: dict[str, tuple[float, float]]
+    distance: _Errors
+    task_error: float
+    broken: bool
 
     @classmethod
-    def of(cls, run: Run, references: References, index: int) -> _Row:
+    def of(cls, run: Run, references: References, index: int, normaliser: Pair | None) -> _Row:
         outputs = run(references.inputs[index : index + 1].copy())
-        want, logits = references.points[index], references.score
-        logit = np.zeros(1) if logits is None else logits[index : index + 1]
-        points, score = np.asarray(outputs["points"]), logit if logits is None else np.asarray(outputs["score"])
-        usable = points.shape == (1, *want.shape) and score.shape == (1,)
-        if not (usable and np.isfinite(points).all() and np.isfinite(score).all()):
-            endless = np.array([math.inf])
-            return cls(None, endless, endless, endless, ((math.inf, 1.0), (math.inf, 1.0)))
-        difference = points[0].astype(np.float64) - want
+        wanted = {name: _wide(references.outputs[name][index]) for name in references.kinds}
+        given = {name: np.asarray(outputs[name]) for name in wanted if name in outputs}
+        if not all(
+            name in given and given[name].shape == (1, *want.shape) and np.isfinite(given[name]).all()
+            for name, want in wanted.items()
+        ):
+            broken = dict.fromkeys(wanted, _ENDLESS)
+            return cls(broken, dict.fromkeys(wanted, (math.inf, 1.0)), _ENDLESS, math.inf, True)
+        found = {name: _wide(value[0]) for name, value in given.items()}
+        main, kind = main_output(references.kinds)
+        task_error = math.inf
+        if normaliser is not None and references.truth is not None and kind.task_error is not None:
+            task_error = kind.task_error(found[main], _wide(references.truth[index]), normaliser)
         return cls(
-            points[0],
-            np.abs(difference),
-            np.linalg.norm(difference, axis=-1),
-            np.abs(probability(score) - probability(logit)),
-            (
-                (float(np.abs(difference).max()), float(np.abs(want).max())),
-                (abs(float(score[0]) - float(logit[0])), abs(float(logit[0]))),
-            ),
+            {
+                name: _Errors.of(np.asarray(kind_of(decode).error(found[name], wanted[name])))
+                for name, decode in references.kinds.items()
+            },
+            {
+                name: (float(np.abs(found[name] - want).max()), float(np.abs(want).max()))
+                for name, want in wanted.items()
+            },
+            _Errors.of(kind.distance(found[main], wanted[main])),
+            task_error,
+            False,
         )
 
 
-def _spread(errors: list[NDArray[np.float64]], relative: float | None = None) -> OutputParity:
+def _wide(value: Array) -> Errors:
+    return np.asarray(value, np.float64)
+
+
+def _spread(errors: Sequence[_Errors], relative: float | None = None) -> OutputParity:
     if not errors:
         return OutputParity(max_error=math.inf, mean_error=math.inf)
-    every = np.concatenate([error.ravel() for error in errors])
-    return OutputParity(max_error=float(every.max()), mean_error=float(every.mean()), relative_error=relative)
+    total = sum(error.mean * error.values for error in errors)
+    return OutputParity(
+        max_error=max(error.largest for error in errors),
+        mean_error=total / sum(error.values for error in errors),
+        relative_error=relative,
+    )
 
 
-def _relative(rows: list[_Row], output: int) -> float:
+def _relative(rows: Sequence[tuple[float, float]]) -> float:
     """max|a - b| / max|a| of a raw output over all faces."""
-    error = max((row.raw[output][0] for row in rows), default=math.inf)
-    largest = max((row.raw[output][1] for row in rows), default=0.0)
+    error, largest = max((row[0] for row in rows), default=math.inf), max((row[1] for row in rows), default=0.0)
     return error / largest if largest > 0 else (0.0 if error == 0 else math.inf)

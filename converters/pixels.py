@@ -77,6 +77,7 @@ class PixelInput(nn.Module):
         _check(net, mean, std, channels, fold, trained)
         own = copy.deepcopy(net).to("cpu", torch.float32)
         # The network's tables are this module's: exporters see its children under their own names.
+        self.heads, self.exact = getattr(net, "heads", ()), getattr(net, "exact", ())
         self._modules, self._parameters, self._buffers = own._modules, own._parameters, own._buffers
         self._non_persistent_buffers_set = own._non_persistent_buffers_set
         self.__dict__["_own"] = own  # not a child

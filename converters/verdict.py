@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from pocketface.converters.kinds import LANDMARKS, kind_of, main_output
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.manifest import OutputParity, Parity, Tolerances
 
@@ -29,13 +31,16 @@ class ParityResult:
         executor: runtime and version that ran it.
         faces: how many were compared, golden ones included.
         golden_faces: how many of them are golden cases.
-        outputs: ``points`` (crop sides) and, of a network that has one, ``score`` (probability): largest and mean
-            error.
-        max_pixel_error, mean_pixel_error: landmark distance, in pixels of the network's input.
-        golden_error: mean landmark distance over the golden cases alone, in crop sides.
-        nme_reference, nme: percent, over the faces with truth.
+        outputs: name -> largest and mean error, the main output first: ``points`` (crop sides) and, of a network that
+            has one, ``score`` (probability). `kinds` has the units.
+        max_pixel_error, mean_pixel_error: distance of the main output's landmarks or corners, in pixels of the
+            network's input; of pictures, in grey levels of 255.
+        golden_error: mean distance over the golden cases alone, in crop sides; of pictures, in shares of full scale.
+        nme_reference, nme: task error of the main output over the faces with truth, in percent: NME of landmarks;
+            corner error of boxes; pixel error of pictures.
         broken: faces for which an output was NaN, infinite or of the wrong shape; errors are infinite then.
         input_size: S.
+        kinds: output name -> decode.
     """
 
     variant: str
@@ -51,6 +56,17 @@ class ParityResult:
     broken: int
     input_size: int
     tolerances: Tolerances
+    kinds: Mapping[str, str] = field(default_factory=lambda: dict(LANDMARKS))
+
+    @property
+    def task(self) -> str:
+        """Name of the task error, e.g. ``"NME"``."""
+        return main_output(self.kinds)[1].task
+
+    @property
+    def main(self) -> OutputParity:
+        """The main output's errors."""
+        return self.outputs[main_output(self.kinds)[0]]
 
     @property
     def nme_increase(self) -> float | None:
@@ -99,25 +115,30 @@ class ParityResult:
 
     def __str__(self) -> str:
         bounds, verdict = self.tolerances, self.verdict
-        tensor = "" if bounds.max_tensor_error is None else f", gate {bounds.max_tensor_error:g}"
-        lines = [
-            f"ParityResult  {self.variant}  by {self.executor}  on {self.faces} faces   {verdict.status.upper()}",
-            f"  points   max {self.max_pixel_error:.3g} px  mean {self.mean_pixel_error:.3g} px"
-            f"   (coordinates: max {self.outputs['points'].max_error:.2g}{tensor})",
-        ]
-        if score := self.outputs.get("score"):
-            lines.append(
-                f"  score    max {score.max_error:.2g}  mean {score.mean_error:.2g}"
-                f"   (probability{_score_gate(bounds)})"
-            )
+        _, main = main_output(self.kinds)
+        lines = [f"ParityResult  {self.variant}  by {self.executor}  on {self.faces} faces   {verdict.status.upper()}"]
+        for name, error in self.outputs.items():
+            kind = kind_of(self.kinds[name])
+            bound = _bound(kind.role, bounds)
+            gate = "" if bound is None else f", gate {bound:g}"
+            if kind.role == "main":
+                lines.append(
+                    f"  {name:<8} max {self.max_pixel_error:.3g} {kind.pixel}  mean {self.mean_pixel_error:.3g} "
+                    f"{kind.pixel}   ({kind.what}: max {error.max_error:.2g}{gate})"
+                )
+            else:
+                lines.append(
+                    f"  {name:<8} max {error.max_error:.2g}  mean {error.mean_error:.2g}   ({kind.what}{gate})"
+                )
         if self.nme is not None and self.nme_reference is not None:
             gate = "" if bounds.max_nme_increase is None else f", gate {bounds.max_nme_increase:+.3f}"
             lines.append(
-                f"  NME      {self.nme_reference:.3f} -> {self.nme:.3f}   ({self.nme - self.nme_reference:+.3f}{gate})"
+                f"  {main.task:<8} {self.nme_reference:.3f} -> {self.nme:.3f}   "
+                f"({self.nme - self.nme_reference:+.3f}{gate})"
             )
         if verdict.status == "failed":
             lines.append(f"  failed:  {verdict.reason}")
-            if self.variant.startswith("w"):
+            if self.variant.split(".")[-2:][0].startswith("w"):
                 lines.append("  next:    name the modules that suffer in the recipe's keep_float")
         return "\n".join(lines)
 
@@ -132,8 +153,8 @@ class Verdict(NamedTuple):
 def judge(parity: ParityResult, tolerances: Tolerances) -> Verdict:
     """Hold a comparison against its bounds.
 
-    The bound on tensors counts for the normalised coordinates and for the face probability. A comparison of no faces,
-    outputs that are not finite, a bound whose figure was not measured, and no bound at all never pass.
+    The bound on tensors counts for every output, in its kind's unit; a score may have its own. A comparison of no
+    faces, outputs that are not finite, a bound whose figure was not measured, and no bound at all never pass.
 
     Returns:
         ``("passed", "")`` or ``("failed", every figure that is beyond its bound)``.
@@ -144,15 +165,17 @@ def judge(parity: ParityResult, tolerances: Tolerances) -> Verdict:
         return Verdict(
             "failed", f"{parity.broken} of {parity.faces} faces gave NaN, infinity or an output of the wrong shape"
         )
-    points, score = parity.outputs["points"].max_error, parity.outputs.get("score")
-    score_bound = tolerances.max_tensor_error if tolerances.max_score_error is None else tolerances.max_score_error
+    name, main = main_output(parity.kinds)
+    kinds = [(key, kind_of(parity.kinds[key])) for key in parity.outputs]
     checks: list[tuple[str, float | None, float | None, str]] = [
-        ("max error of points", points, tolerances.max_tensor_error, "crop sides"),
-        *([("max error of score", score.max_error, score_bound, "probability")] if score is not None else []),
-        ("NME increase", parity.nme_increase, tolerances.max_nme_increase, "percentage points"),
         *(
-            (f"relative error of {name}", error.relative_error, tolerances.max_relative_error, "of its largest value")
-            for name, error in parity.outputs.items()
+            (f"max error of {key}", parity.outputs[key].max_error, _bound(k.role, tolerances), k.unit)
+            for key, k in kinds
+        ),
+        (f"{main.task} increase", parity.nme_increase, tolerances.max_nme_increase, "percentage points"),
+        *(
+            (f"relative error of {key}", error.relative_error, tolerances.max_relative_error, "of its largest value")
+            for key, error in parity.outputs.items()
         ),
     ]
     reasons = []
@@ -163,7 +186,7 @@ def judge(parity: ParityResult, tolerances: Tolerances) -> Verdict:
         elif bound is not None and value is not None and not value <= bound:
             reasons.append(f"{figure} {value:.4g} > {bound:g} {unit}")
     if tolerances.max_tensor_error is None and tolerances.max_nme_increase is None:
-        reasons.append("no bound is set for the points")
+        reasons.append(f"no bound is set for the {name}")
     return Verdict("failed", "; ".join(reasons)) if reasons else Verdict("passed", "")
 
 
@@ -171,6 +194,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _score_gate(bounds: Tolerances) -> str:
-    bound = bounds.max_tensor_error if bounds.max_score_error is None else bounds.max_score_error
-    return "" if bound is None else f", gate {bound:g}"
+def _bound(role: str, bounds: Tolerances) -> float | None:
+    """What bounds the largest error of an output."""
+    own = bounds.max_score_error if role == "score" else None
+    return bounds.max_tensor_error if own is None else own

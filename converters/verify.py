@@ -1,12 +1,13 @@
 """Does a bundle still do what was trained? Everything that can be checked here is; needs no torch.
 
 hashes, contract --open_bundle--> each variant: tensors of the file against its bindings, its contents against its
-precision --> golden cases against torch's recorded outputs (of a packed bundle: the reference file's) --> with data:
-accuracy on annotated faces
+precision --> golden cases, step by step, against torch's recorded outputs (of a packed bundle: the reference file's)
+--> with data: accuracy on annotated faces, of landmark networks and of whole chains
 
 Golden cases: errors of raw outputs stay within the variant's tolerances. A quantized variant has no bound on tensors;
-its mean landmark distance to torch must come out as recorded when the bundle was built, up to 10 % and two
-ten-thousandths of the crop's side, which leaves room for another processor's rounding.
+its mean landmark distance to torch (of boxes, of their corners; of pictures, the difference of their pixels) must come
+out as recorded when the bundle was built, up to 10 % and two ten-thousandths of the crop's side or of full scale, which
+leaves room for another processor's rounding.
 
 Task: torch is not here, so the reference is the fp32 variant that just reproduced torch's golden outputs (of a packed
 bundle: the file that was its reference from the start). Bounds on tensors are widened by the reference's own bound for
@@ -18,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 
@@ -26,107 +26,23 @@ from pocketface.benchmarks.data.face import Face
 from pocketface.converters.audit import Audit, audit
 from pocketface.converters.executors import executor_of
 from pocketface.converters.golden import golden_problems
-from pocketface.converters.parity import References, compare
+from pocketface.converters.kinds import kind_of, main_output
+from pocketface.converters.parity import References, Run, compare
 from pocketface.converters.readers.registry import READERS
 from pocketface.converters.reference import annotated_references, comparable, golden_references
 from pocketface.converters.signature import check_signature, read_signature
 from pocketface.converters.verdict import ParityResult, judge
+from pocketface.converters.verify_chain import chains_of, check_chains
+from pocketface.converters.verify_report import Status, VariantCheck, VerifyReport
 from pocketface.sdk.bundle import Bundle
+from pocketface.sdk.chain import StageRunner
 from pocketface.sdk.errors import MissingExtraError, PocketfaceError
-from pocketface.sdk.manifest import Stage, Tolerances, Variant
-from pocketface.sdk.predictor import Predictor
-
-Status = Literal["passed", "failed", "unchecked"]
+from pocketface.sdk.manifest import Manifest, Stage, Tolerances, Variant
 
 GOLDEN_RATIO, GOLDEN_SLACK = 1.1, 2e-4
-"""A recorded golden error may come out this much larger, and by this much of the crop's side."""
+"""A recorded golden error may come out this much larger, and by this much of the crop's side or of full scale."""
 
 NO_RECORD = "no golden error was recorded when it was built, so only annotated faces (--data) can tell"
-
-
-@dataclass(frozen=True)
-class VariantCheck:
-    """What was found out about one variant.
-
-    Attributes:
-        id: of the variant.
-        status: ``unchecked`` where nothing here can run it.
-        reasons: why it did not pass: figure, bound and unit.
-        executor: what ran it; empty if nothing did.
-        golden, task: the comparisons; None where they were not made.
-        audit: what its file holds; None where its reader is not installed, which ``notes`` say.
-        notes: what was left out without being counted as unchecked.
-    """
-
-    id: str
-    status: Status
-    reasons: tuple[str, ...] = ()
-    executor: str = ""
-    golden: ParityResult | None = None
-    golden_bound: float | None = None
-    task: ParityResult | None = None
-    audit: Audit | None = None
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "id": self.id,
-            "status": self.status,
-            "reasons": list(self.reasons),
-            "executor": self.executor,
-            "golden": None if self.golden is None else self.golden.to_dict(),
-            "golden_bound": self.golden_bound,
-            "task": None if self.task is None else self.task.to_dict(),
-            "audit": None if self.audit is None else self.audit.to_dict(),
-            "notes": list(self.notes),
-        }
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """What was found out about a bundle.
-
-    Attributes:
-        bundle: its name.
-        variants: one entry a variant that was asked for.
-        problems: what is wrong with the bundle as a whole.
-        reference: id of the variant that stood in for torch on annotated faces; empty if none was needed.
-        faces: how many annotated faces were used.
-        source: what the golden cases come from.
-    """
-
-    bundle: str
-    variants: tuple[VariantCheck, ...]
-    problems: tuple[str, ...] = ()
-    reference: str = ""
-    faces: int = 0
-    source: str = "torch fp32"
-
-    def failures(self, *, allow_unchecked: bool = False) -> list[str]:
-        """Why the bundle does not pass, each naming its variant; empty if it passes.
-
-        A report in which no variant was run never passes.
-        """
-        found = list(self.problems)
-        for variant in self.variants:
-            if variant.status == "failed" or (variant.status == "unchecked" and not allow_unchecked):
-                found.append(f"{variant.id} {variant.status}: {'; '.join(variant.reasons)}")
-        if not any(variant.status != "unchecked" for variant in self.variants):
-            found.append("nothing was checked: no variant could be run here")
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "bundle": self.bundle,
-            "passed": not self.failures(),
-            "problems": list(self.problems),
-            "reference": self.reference,
-            "golden_source": self.source,
-            "faces": self.faces,
-            "variants": [variant.to_dict() for variant in self.variants],
-        }
 
 
 @dataclass
@@ -134,9 +50,10 @@ class _Running:
     """A variant while it is being checked."""
 
     variant: Variant
+    stage: Stage
     source: str
     """What the golden cases come from."""
-    predictor: Predictor | None = None
+    runner: StageRunner | None = None
     golden: ParityResult | None = None
     golden_bound: float | None = None
     task: ParityResult | None = None
@@ -151,7 +68,7 @@ class _Running:
             id=self.variant.id,
             status=status,
             reasons=(*self.failed, *self.unchecked),
-            executor="" if self.predictor is None else self.predictor.backend.executor,
+            executor="" if self.runner is None else self.runner.backend.executor,
             golden=self.golden,
             golden_bound=self.golden_bound,
             task=self.task,
@@ -171,9 +88,9 @@ def verify_bundle(
 
     Args:
         bundle: the bundle.
-        variants: ids to check (default: all).
+        variants: ids to check (default: all); of a chain, ``PRECISION.FORMAT`` is that variant of every stage.
         faces: annotated faces for the comparison of accuracy.
-        progress: called with the steps done so far: one a variant, and with faces one more a variant and one in all.
+        progress: called with the steps done so far, ``work`` in all.
 
     Returns:
         What was found; nothing is raised for a variant that fails.
@@ -183,9 +100,8 @@ def verify_bundle(
         BadInputError: a face cannot be read, or has another number of landmarks than the bundle.
     """
     manifest = bundle.manifest
-    ids = list(variants) or [variant.id for stage in manifest.stages for variant in stage.variants]
+    ids = chosen(manifest, variants)
     cases = bundle.golden()
-    problems: list[str] = []
     running: list[_Running] = []
     done = 0
 
@@ -195,41 +111,69 @@ def verify_bundle(
         if progress is not None:
             progress(done)
 
-    # One stage is what schema 1's readers run; a chain would need its golden cases step by step.
-    stage = manifest.variant(ids[0])[0]
-    problems += golden_problems(cases, stage)
-    golden = golden_references(cases, stage)
+    problems = golden_problems(cases, manifest.stages)
+    golden = {stage.name: golden_references(cases, stage, number) for number, stage in enumerate(manifest.stages)}
     source = manifest.provenance.reference
     for id in ids:
-        item = _Running(manifest.variant(id)[1], manifest.provenance.reference_text)
+        stage, variant = manifest.variant(id)
+        item = _Running(variant, stage, manifest.provenance.reference_text)
         running.append(item)
         _check_file(bundle, item)
-        if item.predictor is not None:
-            _check_golden(item, golden, stage)
+        if item.runner is not None:
+            _check_golden(item, golden[stage.name])
         step()
-    able = [item for item in running if item.variant.id == source] if source else _fp32_first(running, manifest.default)
+    aligning = [item for item in running if item.stage.task == "landmarks"]
+    able = [item for item in aligning if item.variant.id == source] if source else _fp32_first(aligning, manifest)
     reference = next((item for item in able if _reproduces(item)), None)
-    if faces:
-        annotated = _annotated(faces, stage, reference)
+    if faces and aligning:
+        annotated = _annotated(faces, reference)
         step()
-        for item in running:
-            if item.predictor is not None and reference is not None and annotated is not None:
-                _check_task(item, reference, annotated, stage)
-            elif item.predictor is not None:
+        for item in aligning:
+            if item.runner is not None and reference is not None and annotated is not None:
+                _check_task(item, reference, annotated)
+            elif item.runner is not None:
                 item.failed.append(
                     f"variant {source} does not reproduce its golden outputs, so accuracy has no reference"
                     if source
                     else "no fp32 variant reproduces torch's golden outputs, so accuracy has no reference"
                 )
             step()
+    checks = {item.variant.id: item.result() for item in running}
     return VerifyReport(
         bundle=manifest.name,
-        variants=tuple(item.result() for item in running),
+        variants=tuple(checks.values()),
         problems=tuple(problems),
         reference=reference.variant.id if faces and reference is not None else "",
         faces=len(faces),
         source=manifest.provenance.reference_text,
+        chains=check_chains(bundle, chains_of(manifest, ids), checks, faces, step) if faces else (),
     )
+
+
+def chosen(manifest: Manifest, variants: Sequence[str] = ()) -> list[str]:
+    """Ids of the variants that are meant.
+
+    Args:
+        manifest: of the bundle.
+        variants: ids; of a chain, a chain's id means its variant of every stage. None at all means all.
+
+    Raises:
+        BundleError: there is none of that name.
+    """
+    every = [variant.id for stage in manifest.stages for variant in stage.variants]
+    found: list[str] = []
+    for id in variants:
+        found += [id] if id in every else [variant.id for _, variant in manifest.chain(id)]
+    return list(dict.fromkeys(found)) or every
+
+
+def work(manifest: Manifest, variants: Sequence[str] = (), *, faces: bool) -> int:
+    """How many steps ``verify_bundle`` takes: one a variant; with faces, one more a landmark variant, one for what they
+    are compared with, and one a chain.
+    """
+    ids = chosen(manifest, variants)
+    aligning = [id for id in ids if manifest.variant(id)[0].task == "landmarks"]
+    return len(ids) + (faces and len(aligning) + bool(aligning) + len(chains_of(manifest, ids)))
 
 
 def _check_file(bundle: Bundle, item: _Running) -> None:
@@ -248,7 +192,7 @@ def _check_file(bundle: Bundle, item: _Running) -> None:
         item.failed += check_signature(found, variant.inputs, variant.outputs, variant.unused)
         _audit(item, path)
         if executor is not None:
-            item.predictor = Predictor(bundle, variant=variant.id, executor=executor)
+            item.runner = StageRunner(bundle, variant.id, executor=executor)
     except MissingExtraError as error:
         if executor is not None:
             item.failed.append(error.what)
@@ -267,9 +211,9 @@ def _audit(item: _Running, path: Path) -> None:
         item.failed += item.audit.problems
 
 
-def _check_golden(item: _Running, golden: References, stage: Stage) -> None:
+def _check_golden(item: _Running, golden: References) -> None:
     bounds, recorded = item.variant.tolerances, item.variant.parity
-    found = _compared(item, stage, golden=golden, tolerances=bounds)
+    found = _compared(item, golden=golden, tolerances=bounds)
     if found is None:
         return
     item.golden = found
@@ -278,21 +222,20 @@ def _check_golden(item: _Running, golden: References, stage: Stage) -> None:
     if bounds.max_tensor_error is not None or found.broken:
         item.failed += _reasons(found, tensor_bounds, "golden cases: ")
         return
-    score = found.outputs.get("score")
-    if score is not None and bounds.max_score_error is not None and not score.max_error <= bounds.max_score_error:
-        item.failed.append(
-            f"golden cases: max error of score {score.max_error:.4g} > {bounds.max_score_error:g} probability"
-        )
+    for name, output in found.outputs.items():
+        kind, bound = kind_of(found.kinds[name]), bounds.max_score_error
+        if kind.role == "score" and bound is not None and not output.max_error <= bound:
+            item.failed.append(f"golden cases: max error of {name} {output.max_error:.4g} > {bound:g} {kind.unit}")
     if recorded is None or recorded.golden_error is None:
         item.unchecked.append(NO_RECORD)
         return
     item.golden_bound = GOLDEN_RATIO * recorded.golden_error + GOLDEN_SLACK
     error = found.golden_error if found.golden_error is not None else float("nan")
     if not error <= item.golden_bound:
+        _, main = main_output(found.kinds)
         item.failed.append(
-            f"golden cases: mean landmark distance to {item.source.removesuffix(' fp32')} {error:.4g} > "
-            f"{item.golden_bound:.4g} crop sides "
-            f"(recorded {recorded.golden_error:.4g})"
+            f"golden cases: mean {main.distance_name} to {item.source.removesuffix(' fp32')} {error:.4g} > "
+            f"{item.golden_bound:.4g} {main.unit} (recorded {recorded.golden_error:.4g})"
         )
 
 
@@ -300,28 +243,32 @@ def _reproduces(item: _Running) -> bool:
     return item.golden is not None and not item.failed and not item.unchecked
 
 
-def _fp32_first(running: list[_Running], default: str) -> list[_Running]:
+def _fp32_first(running: list[_Running], manifest: Manifest) -> list[_Running]:
     """fp32 variants, the bundle's own choice before the others."""
+    default = {variant.id for _, variant in manifest.chain()}
     fp32 = [item for item in running if item.variant.precision == "fp32"]
-    return sorted(fp32, key=lambda item: item.variant.id != default)
+    return sorted(fp32, key=lambda item: item.variant.id not in default)
 
 
-def _annotated(faces: Sequence[Face], stage: Stage, reference: _Running | None) -> References | None:
+def _annotated(faces: Sequence[Face], reference: _Running | None) -> References | None:
     """Annotated faces as the reference variant sees them."""
-    if reference is None or reference.predictor is None:
+    if reference is None or reference.runner is None:
         return None
-    predictor = reference.predictor
-    return annotated_references(lambda tensor: comparable(predictor.predict_tensor(tensor), stage), faces, stage)
+    return annotated_references(_run(reference.runner), faces, reference.stage)
 
 
-def _check_task(item: _Running, reference: _Running, annotated: References, stage: Stage) -> None:
+def _run(runner: StageRunner) -> Run:
+    return lambda tensor: comparable(runner.predict_tensor(tensor), runner.stage)
+
+
+def _check_task(item: _Running, reference: _Running, annotated: References) -> None:
     bounds, own = item.variant.tolerances, reference.variant.tolerances.max_tensor_error or 0.0
     widened = msgspec.structs.replace(
         bounds,
         max_tensor_error=None if bounds.max_tensor_error is None else bounds.max_tensor_error + own,
         max_score_error=None if bounds.max_score_error is None else bounds.max_score_error + own,
     )
-    found = _compared(item, stage, faces=annotated, tolerances=widened)
+    found = _compared(item, faces=annotated, tolerances=widened)
     if found is not None:
         item.task = found
         item.failed += _reasons(found, widened, "annotated faces: ")
@@ -335,25 +282,21 @@ def _reasons(found: ParityResult, bounds: Tolerances, where: str) -> list[str]:
 
 
 def _compared(
-    item: _Running,
-    stage: Stage,
-    *,
-    tolerances: Tolerances,
-    golden: References | None = None,
-    faces: References | None = None,
+    item: _Running, *, tolerances: Tolerances, golden: References | None = None, faces: References | None = None
 ) -> ParityResult | None:
     """``compare``; a runtime that fails on the way is the variant's failure."""
-    predictor = item.predictor
-    if predictor is None:
+    runner, scheme = item.runner, item.stage.scheme
+    if runner is None:
         return None
     try:
         return compare(
-            lambda tensor: comparable(predictor.predict_tensor(tensor), stage),
+            _run(runner),
             variant=item.variant.id,
-            executor=predictor.backend.executor,
+            executor=runner.backend.executor,
             golden=golden,
             faces=faces,
-            normaliser=stage.scheme.normaliser,
+            # Only landmarks are normalised by two of themselves.
+            normaliser=(0, 0) if scheme is None else scheme.normaliser,
             tolerances=tolerances,
         )
     except PocketfaceError as error:

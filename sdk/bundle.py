@@ -25,7 +25,7 @@ from pocketface.sdk.archive import MAX_MANIFEST_BYTES, unpack
 from pocketface.sdk.backends.external_data import refuse_external_data
 from pocketface.sdk.errors import BundleError
 from pocketface.sdk.files import os_problem
-from pocketface.sdk.manifest import FileEntry, Manifest, Variant
+from pocketface.sdk.manifest import FileEntry, Manifest, Stage, Variant
 
 MAX_GOLDEN_BYTES = 256 * 2**20
 """Of one golden case, unpacked."""
@@ -60,8 +60,10 @@ class Bundle:
 
         Returns:
             One dict a case: ``image`` (H, W, 3) uint8, ``box`` (4,) float64, and for stage k ``stepK.input.NAME``,
-            ``stepK.output.NAME`` (types and shapes of the contract), ``stepK.decoded.points``, and
-            ``stepK.decoded.score`` where the stage has a face score.
+            ``stepK.output.NAME`` (types and shapes of the contract). Of a landmarks stage, ``stepK.decoded.points``
+            (n, 2) float32, and where it has them ``stepK.decoded.score`` () and ``stepK.decoded.pose`` (3,) float32, in
+            degrees; of a relocalize stage ``stepK.decoded.box`` (4,) float64; of a uniformize stage
+            ``stepK.decoded.image`` (S, S, 3) float32 in [0, 255].
 
         Raises:
             BundleError: a case is no npz file, too large, needs pickle, or lacks an array.
@@ -104,9 +106,7 @@ class Bundle:
         for number, stage in enumerate(self.manifest.stages):
             for kind, specs in (("input", stage.inputs), ("output", stage.outputs)):
                 wanted |= {f"step{number}.{kind}.{spec.name}": (spec.shape, np.dtype(spec.dtype)) for spec in specs}
-            wanted[f"step{number}.decoded.points"] = ((stage.scheme.points, 2), np.float32)
-            if any(spec.decode == "face_logit" for spec in stage.outputs):
-                wanted[f"step{number}.decoded.score"] = ((), np.float32)
+            wanted |= {f"step{number}.decoded.{name}": value for name, value in _decoded(stage).items()}
         return wanted
 
     def close(self) -> None:
@@ -121,6 +121,21 @@ class Bundle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _decoded(stage: Stage) -> dict[str, tuple[tuple[int | None, ...], Any]]:
+    """Shape and type of what a stage's outputs decode to."""
+    if stage.task == "relocalize":
+        return {"box": ((4,), np.float64)}
+    if stage.task == "uniformize":
+        return {"image": ((stage.preprocess.size, stage.preprocess.size, 3), np.float32)}
+    wanted: dict[str, tuple[tuple[int | None, ...], Any]] = {"points": ((stage.marks.points, 2), np.float32)}
+    kinds = {spec.decode for spec in stage.outputs}
+    if "face_logit" in kinds:
+        wanted["score"] = ((), np.float32)
+    if "head_pose" in kinds:
+        wanted["pose"] = ((3,), np.float32)
+    return wanted
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:

@@ -14,6 +14,7 @@ from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.files import refuse_existing
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.images import checked_suffix, read_image, write_image
+from pocketface.sdk.manifest import to_plain
 from pocketface.sdk.overlay import ContoursOverlay, PointsOverlay, ScoreOverlay
 from pocketface.sdk.predictor import Predictor
 from pocketface.sdk.results import Landmarks
@@ -36,13 +37,15 @@ def run(
             show_default=False,
         ),
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="Variant to run (default: the bundle's own choice).")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Variant, or chain, to run (default: the bundle's own choice).")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads the runtime may use.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write the photo with the landmarks drawn on it.")] = None,
     json: Annotated[str | None, typer.Option(help="Write the landmarks as JSON; - is standard output.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Find the landmarks in a photo, as the phone will."""
+    """Find the landmarks in a photo, and the head pose where the network gives one, as the phone will."""
     if image.suffix.lower() in VIDEO:
         raise BadInputError(
             f"{image} is a video, which this version does not read",
@@ -65,14 +68,14 @@ def run(
         predictor = Predictor(opened, variant=variant, threads=threads)
     faces = predictor(pixels, boxes)
     if out is not None:
-        drawn = ContoursOverlay(predictor.stage.scheme)(pixels, faces)
+        drawn = ContoursOverlay(predictor.stage.marks)(pixels, faces)
         write_image(out, ScoreOverlay()(PointsOverlay()(drawn, faces), faces), force=force)
     if json is not None:
         write_json(_report(image, pixels.shape, predictor, faces), json, force=force)
     if json != "-":
         for number, face in enumerate(faces, 1):
             print(f"face {number}: {face}")
-        print(f"{predictor.manifest.name} {predictor.variant.id} by {predictor.backend.executor}: {predictor.timings}")
+        print(f"{predictor.manifest.name} {predictor.id} by {predictor.executor}: {predictor.timings}")
 
 
 def inspect(
@@ -84,7 +87,7 @@ def inspect(
     with open_bundle(bundle) as opened:
         manifest = opened.manifest
     if json is not None:
-        write_json(manifest, json, force=force)
+        write_json(to_plain(manifest), json, force=force)
     if json != "-":
         from pocketface.sdk.inspection import print_manifest
 
@@ -112,8 +115,8 @@ def _report(image: Path, shape: tuple[int, ...], predictor: Predictor, faces: li
         "height": shape[0],
         "width": shape[1],
         "bundle": predictor.manifest.name,
-        "variant": predictor.variant.id,
-        "executor": predictor.backend.executor,
+        "variant": predictor.id,
+        "executor": predictor.executor,
         "timings": predictor.timings,
         "faces": [face.to_dict() for face in faces],
     }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pocketface.sdk.chain_contract import AGAIN, check_chain, check_names, unique, wrong
 from pocketface.sdk.errors import BundleError, ConfigError
 from pocketface.sdk.manifest import Binding, FileEntry, Manifest, OutputSpec, Stage, TensorSpec, Variant
 from pocketface.sdk.schemes import check_scheme
@@ -19,7 +20,6 @@ SINGLE_FILE = ("onnx", "tflite", "executorch")
 POINTS = ("normalised_points", "unit_points", "pixel_points")
 """The decodings that give landmarks."""
 
-_AGAIN = "Fetch or build the bundle again"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -31,22 +31,30 @@ def check_manifest(manifest: Manifest) -> None:
         BundleError: naming the first contradiction.
     """
     if not manifest.stages:
-        raise _wrong("no stages", "at least one")
+        raise wrong("no stages", "at least one")
     if not manifest.golden:
-        raise _wrong("no golden cases", "at least one, or nothing proves that a variant still gives what was trained")
+        raise wrong("no golden cases", "at least one, or nothing proves that a variant still gives what was trained")
     _check_files(manifest)
-    _unique("stage", [stage.name for stage in manifest.stages])
+    unique("stage", [stage.name for stage in manifest.stages])
     ids = [variant.id for stage in manifest.stages for variant in stage.variants]
-    _unique("variant", ids)
-    if manifest.default not in ids:
+    unique("variant", ids)
+    if len(manifest.stages) > 1:
+        check_names(manifest.stages)
+    chains = manifest.chains
+    if manifest.default not in chains:
+        kind = "chain" if len(manifest.stages) > 1 else "variant"
         raise BundleError(
-            f"manifest.json: default variant {manifest.default!r} does not exist", choices=ids, next=_AGAIN
+            f"manifest.json: default {kind} {manifest.default!r} does not exist", choices=chains, next=AGAIN
         )
     reference = manifest.provenance.reference
-    if reference and reference not in ids:
-        raise BundleError(f"manifest.json: reference variant {reference!r} does not exist", choices=ids, next=_AGAIN)
+    if reference and reference not in (*ids, *chains):
+        raise BundleError(f"manifest.json: reference variant {reference!r} does not exist", choices=ids, next=AGAIN)
     for stage in manifest.stages:
         _check_stage(stage)
+    check_chain(manifest.stages)
+    unique("run", [run.id for run in manifest.runs])
+    for run in manifest.runs:
+        manifest.chain(run.id)
 
 
 def files(manifest: Manifest) -> Iterator[FileEntry]:
@@ -87,45 +95,67 @@ def _check_files(manifest: Manifest) -> None:
     for entry in files(manifest):
         check_path(entry.path)
         if entry.bytes < 0 or not _SHA256.fullmatch(entry.sha256):
-            raise _wrong(
-                f"{entry.path} has size {entry.bytes} and hash {entry.sha256!r}", "a size and a SHA-256 in hex"
-            )
-    _unique("file", [path_key(entry.path) for entry in files(manifest)])
+            raise wrong(f"{entry.path} has size {entry.bytes} and hash {entry.sha256!r}", "a size and a SHA-256 in hex")
+    unique("file", [path_key(entry.path) for entry in files(manifest)])
     for entry in manifest.golden:
         if not re.fullmatch(r"golden/[^/]+\.npz", entry.path):
-            raise _wrong(f"golden case {entry.path!r}", "golden/NAME.npz")
+            raise wrong(f"golden case {entry.path!r}", "golden/NAME.npz")
     if "/" in manifest.card.path or manifest.card.path == "manifest.json":
-        raise _wrong(f"card {manifest.card.path!r}", "card.md beside the manifest")
+        raise wrong(f"card {manifest.card.path!r}", "card.md beside the manifest")
 
 
 def _check_stage(stage: Stage) -> None:
     where, size = f"stage {stage.name!r}", stage.preprocess.size
     if not 1 <= size <= 4096:
-        raise _wrong(f"{where} has input size {size}", "1 to 4096")
+        raise wrong(f"{where} has input size {size}", "1 to 4096")
     values = (*stage.preprocess.mean, *stage.preprocess.std, stage.preprocess.box_scale)
     if not all(math.isfinite(value) for value in values) or not all(s > 0 for s in (*values[3:],)):
-        raise _wrong(f"{where} has preprocessing {values}", "finite means, and deviations and a scale above 0")
-    _unique(f"{where} tensor", [spec.name for spec in (*stage.inputs, *stage.outputs)])
+        raise wrong(f"{where} has preprocessing {values}", "finite means, and deviations and a scale above 0")
+    unique(f"{where} tensor", [spec.name for spec in (*stage.inputs, *stage.outputs)])
     image = {spec.name: spec.shape for spec in stage.inputs}.get("image")
     if image != (1, 3, size, size):
-        raise _wrong(f"{where} has input 'image' of shape {image}", f"(1, 3, {size}, {size})")
+        raise wrong(f"{where} has input 'image' of shape {image}", f"(1, 3, {size}, {size})")
     _check_types(where, stage)
-    try:
-        check_scheme(stage.scheme)
-    except ConfigError as error:
-        raise BundleError(f"manifest.json: {error.what}", expected=error.expected, next=_AGAIN) from error
-    for spec in stage.outputs:
-        shape = (1, stage.scheme.points, 2) if spec.decode in POINTS else (1,)
-        if spec.shape != shape:
-            raise _wrong(f"{where}, output {spec.name!r} has shape {spec.shape}", str(shape))
-    decodes = [spec.decode for spec in stage.outputs]
-    if sum(kind in POINTS for kind in decodes) != 1 or decodes.count("face_logit") > 1:
-        raise _wrong(
-            f"{where} decodes to {', '.join(decodes) or 'nothing'}",
-            f"one of {', '.join(POINTS)}, and at most one face_logit",
-        )
+    _check_outputs(where, stage)
     for variant in stage.variants:
         _check_variant(variant, stage)
+
+
+def _check_outputs(where: str, stage: Stage) -> None:
+    """Outputs that fit the stage's task, and landmarks that fit its scheme."""
+    size, decodes = stage.preprocess.size, [spec.decode for spec in stage.outputs]
+    if stage.task == "landmarks":
+        if stage.scheme is None:
+            raise wrong(f"{where} finds landmarks and has no scheme", "the scheme that names them")
+        try:
+            check_scheme(stage.scheme)
+        except ConfigError as error:
+            raise BundleError(f"manifest.json: {error.what}", expected=error.expected, next=AGAIN) from error
+    elif stage.scheme is not None:
+        raise wrong(f"{where} has the task {stage.task} and a scheme", "a scheme for landmarks only")
+    shapes: dict[str, tuple[int, ...]] = {
+        "face_logit": (1,),
+        "head_pose": (1, 3),
+        "box_correction": (1, 4),
+        "unit_image": (1, 3, size, size),
+    }
+    if stage.scheme is not None:
+        shapes |= dict.fromkeys(POINTS, (1, stage.scheme.points, 2))
+    for spec in stage.outputs:
+        shape = shapes.get(spec.decode)
+        if shape is not None and spec.shape != shape:
+            like = ", the size of its input" if spec.decode == "unit_image" else ""
+            raise wrong(f"{where}, output {spec.name!r} has shape {spec.shape}", f"{shape}{like}")
+    found = f"{where} decodes to {', '.join(decodes) or 'nothing'}"
+    only = {"relocalize": "box_correction", "uniformize": "unit_image"}.get(stage.task)
+    if only is not None and decodes != [only]:
+        raise wrong(found, f"one output, {only}")
+    if only is None and not (
+        sum(kind in POINTS for kind in decodes) == 1
+        and set(decodes) <= {*POINTS, "face_logit", "head_pose"}
+        and max(decodes.count("face_logit"), decodes.count("head_pose")) <= 1
+    ):
+        raise wrong(found, f"one of {', '.join(POINTS)}, and at most one face_logit and one head_pose")
 
 
 def _check_types(where: str, stage: Stage) -> None:
@@ -134,7 +164,7 @@ def _check_types(where: str, stage: Stage) -> None:
         pixels = spec.name == "image" and bool(stage.preprocess.inside)
         if spec.dtype != ("uint8" if pixels else "float32"):
             inside = f"preprocess.inside {stage.preprocess.inside!r}"
-            raise _wrong(
+            raise wrong(
                 f"{where}, tensor {spec.name!r} is {spec.dtype} with {inside}",
                 "uint8 for an image that is normalised inside the network, float32 for everything else",
             )
@@ -143,24 +173,24 @@ def _check_types(where: str, stage: Stage) -> None:
 def _check_variant(variant: Variant, stage: Stage) -> None:
     where = f"variant {variant.id!r}"
     if not _ID.fullmatch(variant.id):
-        raise _wrong(where, "an id of letters, digits and . _ + -")
+        raise wrong(where, "an id of letters, digits and . _ + -")
     if not variant.files or (variant.format in SINGLE_FILE and len(variant.files) != 1):
         expected = "one file" if variant.format in SINGLE_FILE else "at least one file"
-        raise _wrong(f"{where} lists {len(variant.files)} files", expected)
+        raise wrong(f"{where} lists {len(variant.files)} files", expected)
     tops = {"/".join(entry.path.split("/")[:2]) for entry in variant.files}
     single = variant.format in SINGLE_FILE
     if len(tops) != 1 or any(
         not entry.path.startswith("models/") or (entry.path.count("/") == 1) != single for entry in variant.files
     ):
         expected = "models/FILE" if single else "files below one folder models/NAME"
-        raise _wrong(f"{where} lists {', '.join(entry.path for entry in variant.files[:3])}", expected)
+        raise wrong(f"{where} lists {', '.join(entry.path for entry in variant.files[:3])}", expected)
     if variant.status == "passed" and variant.parity is None:
-        raise _wrong(f"{where} has passed without a comparison", "its parity, or the status 'unverified'")
+        raise wrong(f"{where} has passed without a comparison", "its parity, or the status 'unverified'")
     if variant.status != "passed" and not variant.reason:
-        raise _wrong(f"{where} is {variant.status} without a reason", "the reason")
+        raise wrong(f"{where} is {variant.status} without a reason", "the reason")
     _check_bindings(where, variant.inputs, stage.inputs)
     _check_bindings(where, variant.outputs, stage.outputs)
-    _unique(f"{where}, output", [*(binding.tensor for binding in variant.outputs.values()), *variant.unused])
+    unique(f"{where}, output", [*(binding.tensor for binding in variant.outputs.values()), *variant.unused])
 
 
 def same_values(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
@@ -175,39 +205,29 @@ def same_values(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 def _check_bindings(where: str, bindings: dict[str, Binding], specs: tuple[TensorSpec, ...]) -> None:
     if set(bindings) != {spec.name for spec in specs}:
         names = ", ".join(spec.name for spec in specs)
-        raise _wrong(f"{where} binds {', '.join(bindings) or 'nothing'}", names)
+        raise wrong(f"{where} binds {', '.join(bindings) or 'nothing'}", names)
     for spec in specs:
         binding, shape = bindings[spec.name], spec.shape
         if binding.layout == "NHWC" and len(shape) == 4:
             shape = (shape[0], shape[2], shape[3], shape[1])
         if binding.shape != shape and not (isinstance(spec, OutputSpec) and same_values(binding.shape, shape)):
-            raise _wrong(f"{where}, tensor {spec.name!r} has shape {binding.shape}", str(shape))
+            raise wrong(f"{where}, tensor {spec.name!r} has shape {binding.shape}", str(shape))
         if spec.dtype == "uint8":
             if binding.dtype != "uint8" or binding.scale is not None or binding.zero_point is not None:
-                raise _wrong(
+                raise wrong(
                     f"{where}, tensor {spec.name!r} is {binding.dtype} with scale {binding.scale}",
                     "uint8 without a scale: the contract feeds pixels",
                 )
             continue
         whole = binding.dtype in ("int8", "uint8")
         if whole != (binding.scale is not None) or (binding.scale is None and binding.zero_point is not None):
-            raise _wrong(
+            raise wrong(
                 f"{where}, tensor {spec.name!r} is {binding.dtype} with scale {binding.scale}",
                 "a scale for integers only",
             )
         if binding.scale is not None:
             limits, zero = np.iinfo(binding.dtype), binding.zero_point or 0
             if not (math.isfinite(binding.scale) and binding.scale > 0 and limits.min <= zero <= limits.max):
-                raise _wrong(
+                raise wrong(
                     f"{where}, tensor {spec.name!r} has scale {binding.scale}, zero point {zero}", "a usable one"
                 )
-
-
-def _unique(kind: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise _wrong(f"{kind} {name!r} is listed more than once", "once")
-
-
-def _wrong(what: str, expected: str) -> BundleError:
-    return BundleError(f"manifest.json: {what}", expected=expected, next=_AGAIN)

@@ -105,6 +105,12 @@ class Crop:
         """The square around a box: same centre, side ``scale`` x its longer side."""
         return cls((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2, max(box.width, box.height) * scale, angle)
 
+    @property
+    def box(self) -> Box:
+        """Its edges, along its own axes: the square of the image that it is, unless it is turned."""
+        half = self.side / 2
+        return Box(self.cx - half, self.cy - half, self.cx + half, self.cy + half)
+
     def _axes(self) -> NDArray[np.float64]:
         radians = math.radians(self.angle)
         cos, sin = math.cos(radians), math.sin(radians)

@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 import msgspec
 
+from pocketface.sdk import chain_ids
 from pocketface.sdk.errors import BundleError
+from pocketface.sdk.measured import ChainRun, Latency, Parity, Part, Tolerances
+from pocketface.sdk.measured import OutputParity as OutputParity
 
 SCHEMA = 1
 FORMATS = ("onnx", "tflite", "coreml", "executorch")
 PRECISIONS = ("fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed")
 
+TASKS = ("landmarks", "relocalize", "uniformize")
+
 Format = Literal["onnx", "tflite", "coreml", "executorch"]
 Precision = Literal["fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed"]
-
-
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Common settings of every struct here."""
+Task = Literal["landmarks", "relocalize", "uniformize"]
 
 
 class FileEntry(Part, frozen=True, kw_only=True):
@@ -93,9 +95,22 @@ class OutputSpec(TensorSpec, frozen=True, kw_only=True):
     Landmarks, (1, n, 2), x before y: ``normalised_points`` in crop coordinates u in [-0.5, 0.5]; ``unit_points`` in
     [0, 1], u + 0.5; ``pixel_points`` in pixels of the network's input, centres at integers, (u + 0.5) S - 0.5.
     ``face_logit``: (1,); its sigmoid is the probability that the box holds a face. A network may have none.
+    ``head_pose``: (1, 3), optional: yaw (> 0: the face looks to the image's right), pitch (> 0: up) and roll (> 0:
+    clockwise as seen), in units of 90 degrees.
+
+    Of a relocalize stage, ``box_correction``, (1, 4): dx, dy in sides of the crop along its axes, and the factors
+    sw, sh on its side (RULe, eq 1). Of a uniformize stage, ``unit_image``, (1, 3, S, S): the same crop, RGB in [0, 1].
     """
 
-    decode: Literal["normalised_points", "unit_points", "pixel_points", "face_logit"]
+    decode: Literal[
+        "normalised_points",
+        "unit_points",
+        "pixel_points",
+        "face_logit",
+        "head_pose",
+        "box_correction",
+        "unit_image",
+    ]
 
 
 class StateSpec(Part, frozen=True, kw_only=True):
@@ -129,82 +144,11 @@ class Binding(Part, frozen=True, kw_only=True):
     zero_point: int | None = None
 
 
-class Tolerances(Part, frozen=True, kw_only=True):
-    """Bounds a variant keeps, against the reference: torch fp32, or the file that `Provenance` names. None: no bound.
-
-    Attributes:
-        max_tensor_error: largest error of a landmark coordinate, in crop sides, and of the face probability.
-        max_nme_increase: rise of the NME on the same faces, in percentage points.
-        max_score_error: largest error of the face probability, where it has a bound of its own.
-        max_relative_error: largest error of a raw output over that output's largest value, max|a - b| / max|a|.
-    """
-
-    max_tensor_error: float | None = None
-    max_nme_increase: float | None = None
-    max_score_error: float | None = None
-    max_relative_error: float | None = None
-
-
-class OutputParity(Part, frozen=True, kw_only=True):
-    """Error of one output against the reference, over every face compared: of normalised coordinates, or of the
-    probability.
-
-    Attributes:
-        relative_error: of the raw output (the logit, not the probability), max|a - b| / max|a| over all faces; None in
-            bundles of before it was measured.
-    """
-
-    max_error: float
-    mean_error: float
-    relative_error: float | None = None
-
-
-class Parity(Part, frozen=True, kw_only=True):
-    """What was compared, by whom, and what came out.
-
-    Attributes:
-        executor: runtime and version that ran the variant, e.g. ``"onnxruntime 1.31.1"``.
-        faces: how many faces were compared.
-        outputs: output name -> error.
-        max_pixel_error, mean_pixel_error: landmark distance to the reference's, in pixels of the network's input.
-        nme_reference, nme: NME in percent of the reference and of the variant on the same faces.
-        golden_error: mean landmark distance to the reference's over the golden cases alone, in crop sides: ``verify``
-            asks for it again.
-    """
-
-    executor: str
-    faces: int
-    outputs: dict[str, OutputParity]
-    max_pixel_error: float
-    mean_pixel_error: float
-    nme_reference: float | None = None
-    nme: float | None = None
-    golden_error: float | None = None
-
-
-class Latency(Part, frozen=True, kw_only=True):
-    """Time of one variant at one thread count, interleaved with the others; milliseconds."""
-
-    executor: str
-    cpu: str
-    cpu_features: tuple[str, ...]
-    threads: int
-    runs: int
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    pre_ms: float
-    inference_ms: float
-    post_ms: float
-    peak_rss_mb: float
-    ratio: float
-    """Median inference time over that of the reference variant (the first) in the same interleaved run."""
-
-
 class Variant(Part, frozen=True, kw_only=True):
     """One exported file (or folder) of a stage and everything known about it.
 
     Attributes:
+        id: unique in the bundle: PRECISION.FORMAT by custom, and in a chain STAGE.PRECISION.FORMAT always.
         unused: outputs of the file that the contract has no name for.
     """
 
@@ -218,9 +162,9 @@ class Variant(Part, frozen=True, kw_only=True):
     status: Literal["passed", "failed", "unverified"]
     reason: str = ""
     parity: Parity | None = None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
     latency: tuple[Latency, ...] = ()
-    quantization: dict[str, str] = {}
+    quantization: dict[str, str] = msgspec.field(default_factory=dict)
     unused: tuple[str, ...] = ()
 
     @property
@@ -229,18 +173,40 @@ class Variant(Part, frozen=True, kw_only=True):
 
 
 class Stage(Part, frozen=True, kw_only=True):
-    """One network: its inputs, preprocessing, outputs, decoding and variants. ``flops`` is 0 where it is not known."""
+    """One network: its inputs, preprocessing, outputs, decoding and variants.
+
+    Attributes:
+        task: ``landmarks`` finds them; before it may come ``relocalize``, which corrects the box, and ``uniformize``,
+            which redraws the crop as it would look in good conditions.
+        scheme: of a landmarks stage; None for the others. See ``marks``.
+        flops: 0 where it is not known.
+    """
 
     name: str
-    task: Literal["landmarks"]
+    task: Task
     preprocess: Preprocess
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[OutputSpec, ...]
     states: tuple[StateSpec, ...] = ()
-    scheme: Scheme
+    scheme: Scheme | None = None
     parameters: int
     flops: int
     variants: tuple[Variant, ...]
+
+    @property
+    def marks(self) -> Scheme:
+        """The landmark scheme.
+
+        Raises:
+            BundleError: the stage finds no landmarks.
+        """
+        if self.scheme is None:
+            raise BundleError(
+                f"stage {self.name!r} has the task {self.task}",
+                expected="landmarks, which has a scheme",
+                next="Take the last stage of the chain",
+            )
+        return self.scheme
 
 
 class DataSource(Part, frozen=True, kw_only=True):
@@ -277,23 +243,62 @@ class Provenance(Part, frozen=True, kw_only=True):
 
 
 class Manifest(Part, frozen=True, kw_only=True):
-    """The whole bundle."""
+    """The whole bundle: one network, or a chain of them.
+
+    Attributes:
+        default: id of the variant, or chain, that ``load`` takes when none is named.
+        metrics: of the torch fp32 network, or chain, on the test set, e.g. nme, median, fr, auc.
+        runs: what was measured of whole chains; empty, and not written, for a single network.
+    """
 
     schema: int
     name: str
     default: str
-    """Id of the variant that ``load`` takes when none is named."""
     stages: tuple[Stage, ...]
     golden: tuple[FileEntry, ...]
     card: FileEntry
     provenance: Provenance
     weights_licence: str
     allow_unverified: tuple[str, ...] = ()
-    metrics: dict[str, float] = {}
-    """Of the torch fp32 network on the test set, e.g. nme, median, fr, auc."""
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    runs: tuple[ChainRun, ...] = ()
+
+    @property
+    def landmarks(self) -> Stage:
+        """The stage that gives the landmarks, the last one.
+
+        Raises:
+            BundleError: there is none.
+        """
+        if not self.stages or self.stages[-1].task != "landmarks":
+            raise BundleError(
+                f"bundle {self.name!r} does not end in a landmarks stage", next="Fetch or build the bundle again"
+            )
+        return self.stages[-1]
+
+    @property
+    def chains(self) -> tuple[str, ...]:
+        """Ids of what can be run from a box to landmarks: of a chain, each PRECISION.FORMAT that every stage has; of a
+        single network, its variants' own ids.
+        """
+        return chain_ids.common(self.stages)
+
+    def chain(self, id: str | None = None) -> tuple[tuple[Stage, Variant], ...]:
+        """Which variant of each stage runs, in the stages' order.
+
+        Args:
+            id: PRECISION.FORMAT takes that variant of every stage; a mix names a variant of each, as in
+                ``relocalize.w8a8.tflite+landmarks.fp32.onnx``; of a single network, a variant's id. None takes the
+                bundle's own default.
+
+        Raises:
+            BundleError: a stage has no such variant, or is named twice or not at all.
+        """
+        return chain_ids.resolve(self.stages, id or self.default, self.name)
 
     def variant(self, id: str | None = None) -> tuple[Stage, Variant]:
-        """The stage and variant of this id (default: the bundle's own default).
+        """The stage and variant of this id (default: the bundle's own default). Of a chain, one variant of one stage,
+        as in ``landmarks.fp32.onnx``: see ``chain`` for one of each.
 
         Raises:
             BundleError: there is none of that name.
@@ -307,9 +312,17 @@ class Manifest(Part, frozen=True, kw_only=True):
         raise BundleError(f"bundle {self.name!r} has no variant {wanted!r}", choices=known, next="Name one of these")
 
 
+def to_plain(manifest: Manifest) -> dict[str, Any]:
+    """Manifest -> plain values. What only chains have is left out of others, which older releases then still read."""
+    raw: dict[str, Any] = msgspec.to_builtins(manifest)
+    if not manifest.runs:
+        del raw["runs"]
+    return raw
+
+
 def encode(manifest: Manifest) -> bytes:
     """Manifest -> indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(to_plain(manifest)), indent=2) + b"\n"
 
 
 def decode(data: bytes) -> Manifest:

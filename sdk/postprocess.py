@@ -1,25 +1,36 @@
-"""From a network's raw outputs to landmarks in pixels and, where it gives one, a probability. Nothing else decodes."""
+"""From a network's raw outputs to landmarks in pixels, a probability, a head pose; or, of an earlier stage of a chain,
+to a corrected crop or a picture. Nothing else decodes.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pocketface.sdk.errors import BundleError
-from pocketface.sdk.geometry import Crop
+from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.manifest import OutputSpec, Stage
+
+Values = TypeVar("Values", bound=NDArray[Any])
+
+POSE_UNIT = 90.0
+"""Degrees that a head pose output of 1 stands for."""
+
+SCALES = (0.25, 4.0)
+"""A relocalizer's factors are kept within: beyond them its crop would hold no face, or hardly a pixel of one."""
 
 
 class Decoded(NamedTuple):
     """``points``: (n, 2) float32 pixels of the original image. ``score``: probability of a face, in [0, 1]; None from a
-    network that gives none."""
+    network that gives none. ``pose``: (3,) float32 yaw, pitch, roll in degrees, likewise."""
 
     points: NDArray[np.float32]
     score: float | None
+    pose: NDArray[np.float32] | None = None
 
 
 def decode(outputs: Mapping[str, NDArray[np.float32]], stage: Stage, crop: Crop) -> Decoded:
@@ -35,11 +46,14 @@ def decode(outputs: Mapping[str, NDArray[np.float32]], stage: Stage, crop: Crop)
     """
     points: NDArray[np.float32] | None = None
     score: float | None = None
+    pose: NDArray[np.float32] | None = None
     for spec in stage.outputs:
-        value = _checked(outputs, spec.name, spec.shape)
+        value = checked_output(outputs, spec.name, spec.shape)
         if spec.decode == "face_logit":
             score = sigmoid(float(value.reshape(())))
-        else:
+        elif spec.decode == "head_pose":
+            pose = head_pose(value, crop)
+        elif spec.decode not in ("box_correction", "unit_image"):
             points = crop.to_image(normalised_points(value, spec, stage.preprocess.size)[0])
     if points is None:
         raise BundleError(
@@ -47,7 +61,7 @@ def decode(outputs: Mapping[str, NDArray[np.float32]], stage: Stage, crop: Crop)
             expected="landmarks",
             next="Build the bundle again",
         )
-    return Decoded(points, score)
+    return Decoded(points, score, pose)
 
 
 def normalised_points(value: NDArray[np.float32], spec: OutputSpec, size: int) -> NDArray[np.float32]:
@@ -63,6 +77,53 @@ def normalised_points(value: NDArray[np.float32], spec: OutputSpec, size: int) -
     if spec.decode == "pixel_points":
         return (value + np.float32(0.5)) / np.float32(size) - np.float32(0.5)
     return value
+
+
+def head_pose(value: NDArray[np.float32], crop: Crop) -> NDArray[np.float32]:
+    """Raw head pose -> (3,) float32 yaw, pitch, roll in degrees, the roll as seen in the image.
+
+    Args:
+        value: (1, 3), in units of 90 degrees, as seen in the crop.
+        crop: where the network looked; its own turn adds to the roll.
+    """
+    return value.reshape(3) * np.float32(POSE_UNIT) + np.array([0, 0, crop.angle], np.float32)
+
+
+def corrected_crop(correction: ArrayLike, crop: Crop) -> tuple[Box, Crop]:
+    """Move and scale a crop as a relocalize stage says (RULe, Dapogny et al., FG 2023, eq 1).
+
+    The centre moves by dx, dy sides along the crop's axes; the new width is sw sides, the new height sh.
+
+    Args:
+        correction: (4,) or (1, 4): dx, dy, sw, sh. The factors are clipped to `SCALES`.
+        crop: where the stage looked.
+
+    Returns:
+        The corrected box, and the crop that the next stage looks at: the square of the box's longer side, turned as
+        before. The box's edges are along the crop's axes, so they are the image's where the crop is not turned.
+
+    Raises:
+        BundleError: NaN or infinity.
+    """
+    dx, dy, sw, sh = (float(value) for value in _finite(np.asarray(correction, np.float64).reshape(4), "correction"))
+    # From pixel to pixel in float64: to_image would round the centre.
+    (cx, cy) = np.array([dx, dy]) @ crop._axes() + (crop.cx, crop.cy)
+    width, height = (crop.side * min(max(factor, SCALES[0]), SCALES[1]) for factor in (sw, sh))
+    box = Box(float(cx - width / 2), float(cy - height / 2), float(cx + width / 2), float(cy + height / 2))
+    return box, Crop(float(cx), float(cy), max(width, height), crop.angle)
+
+
+def unit_image(value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a uniformize stage gives -> (S, S, 3) float32 RGB in [0, 255], clipped, of the crop that it was shown.
+
+    Args:
+        value: (1, 3, S, S), in [0, 1].
+
+    Raises:
+        BundleError: NaN or infinity.
+    """
+    pixels = _finite(value, "image")[0].transpose(1, 2, 0) * np.float32(255)
+    return np.ascontiguousarray(pixels.clip(0, 255), np.float32)
 
 
 def in_contract_shape(outputs: Mapping[str, NDArray[np.float32]], stage: Stage) -> dict[str, NDArray[np.float32]]:
@@ -82,7 +143,14 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + small) if logit >= 0 else small / (1 + small)
 
 
-def _checked(outputs: Mapping[str, NDArray[np.float32]], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def checked_output(
+    outputs: Mapping[str, NDArray[np.float32]], name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """An output of the contract's shape, with finite values.
+
+    Raises:
+        BundleError: it is missing, has another shape, or holds NaN or infinity.
+    """
     if name not in outputs:
         raise BundleError(f"output {name!r} is missing", choices=sorted(outputs), next="Build the bundle again")
     value = outputs[name]
@@ -90,6 +158,10 @@ def _checked(outputs: Mapping[str, NDArray[np.float32]], name: str, shape: tuple
         raise BundleError(
             f"output {name!r} has shape {value.shape}", expected=str(shape), next="Build the bundle again"
         )
+    return _finite(value, name)
+
+
+def _finite(value: Values, name: str) -> Values:
     if not np.isfinite(value).all():
         raise BundleError(
             f"output {name!r} holds NaN or infinity", next="Use another variant: pocketface inspect BUNDLE"

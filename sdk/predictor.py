@@ -1,6 +1,7 @@
-"""From an image and boxes to landmarks, with one variant of a bundle.
+"""From an image and boxes to landmarks, with one variant of a bundle, or one of each stage of a chain.
 
-image, box --Crop, network_input--> tensor --backend--> raw outputs --decode--> Landmarks
+image, box --Crop--> [relocalize] --better Crop--> [uniformize] --picture--> landmarks --decode--> Landmarks
+    each stage: preprocess --> tensor --backend--> raw outputs
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pocketface.sdk.backends.base import Backend, Tensor, Tensors
-from pocketface.sdk.backends.registry import BACKENDS, has_executor
+from pocketface.sdk.backends.base import Tensor, Tensors
 from pocketface.sdk.bundle import Bundle, open_bundle
-from pocketface.sdk.errors import BadInputError, BundleError, EnvironmentProblemError
+from pocketface.sdk.chain import Executors, StageRunner, View, onward
+from pocketface.sdk.chain import runnable as runnable
+from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array, read_image, to_rgb
-from pocketface.sdk.manifest import Manifest
-from pocketface.sdk.postprocess import decode, in_contract_shape
-from pocketface.sdk.preprocess import network_input
+from pocketface.sdk.postprocess import decode
 from pocketface.sdk.results import Landmarks, Timings
 
 ImageLike: TypeAlias = NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
@@ -30,46 +30,47 @@ BoxLike: TypeAlias = Sequence[float] | NDArray[np.floating]
 
 
 class Predictor:
-    """One variant of a bundle, ready to run.
+    """One variant of a bundle, or one of each stage of a chain, ready to run.
+
+    Boxes may come from a detector, a user, or the landmarks of the previous frame (``Box.around``): a relocalize stage
+    corrects them.
 
     Args:
         bundle: an opened bundle; it may be closed afterwards.
-        variant: id of the variant (default: the bundle's own choice).
+        variant: id of the variant or chain, as ``Manifest.chain`` takes it (default: the bundle's own choice).
         threads: threads the runtime may use, at least 1.
-        executor: what runs the variant, instead of its format's runtime.
+        executor: what runs the variant, instead of its format's runtime; for several formats, format -> executor.
 
     Attributes:
-        manifest, stage, variant: the contract it follows.
-        backend: the runtime that holds the model.
+        manifest: the contract it follows.
+        id: of what runs.
+        stages: what runs, in order; one for a single network.
+        stage, variant, backend: of the last of them, which gives the landmarks.
         timings: of the last call, or None before it.
 
     Raises:
         BundleError: no such variant, or the runtime refuses its file.
-        EnvironmentProblemError: nothing here can run this format.
+        EnvironmentProblemError: nothing here can run a format.
     """
 
     def __init__(
-        self, bundle: Bundle, *, variant: str | None = None, threads: int = 1, executor: type[Backend] | None = None
+        self, bundle: Bundle, *, variant: str | None = None, threads: int = 1, executor: Executors | None = None
     ) -> None:
-        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-            raise BadInputError(f"threads {threads!r}", expected="a whole number from 1 to 1024")
         self.manifest = bundle.manifest
-        self.stage, self.variant = bundle.manifest.variant(variant)
-        if self.stage.states or len(self.stage.inputs) != 1:
-            raise BundleError(
-                f"stage {self.stage.name!r} has states or several inputs",
-                expected="one image in",
-                next="Update pocketface: pip install -U pocketface",
-            )
-        if executor is None and not has_executor(self.variant.format):
-            raise EnvironmentProblemError(
-                f"variant {self.variant.id!r} is {self.variant.format}, which nothing here can run",
-                choices=runnable(bundle.manifest),
-                next="Choose one of these with --variant, or install its runtime",
-            )
-        backend = executor or BACKENDS[self.variant.format]
-        self.backend: Backend = backend(bundle.variant_path(self.variant), self.variant, threads=threads)
+        self.id = variant or bundle.manifest.default
+        self.stages = tuple(
+            StageRunner(bundle, chosen.id, threads=threads, executor=executor)
+            for _, chosen in bundle.manifest.chain(self.id)
+        )
+        last = self.stages[-1]
+        self.stage, self.variant, self.backend = last.stage, last.variant, last.backend
+        self._scheme = last.stage.marks.name
         self.timings: Timings | None = None
+
+    @property
+    def executor(self) -> str:
+        """Runtime and version; of a chain that runs in several, each once, in the stages' order."""
+        return ", ".join(dict.fromkeys(runner.backend.executor for runner in self.stages))
 
     def __call__(
         self, image: ImageLike, boxes: Sequence[BoxLike] | NDArray[np.floating] | None = None
@@ -86,55 +87,74 @@ class Predictor:
 
         Raises:
             BadInputError: the image or a box is not usable, or a box lies outside the image.
+            BundleError: a network gives NaN or infinity.
         """
         pixels = as_array(image)
         height, width = pixels.shape[:2]
         wanted = [Box.of_image(width, height)] if boxes is None else checked_boxes(boxes, (width, height))
-        found, spent = [], np.zeros(3)
-        for box in wanted:
-            clock = [time.perf_counter()]
-            crop = Crop.from_box(box, self.stage.preprocess.box_scale)
-            tensor = self.preprocess(pixels, crop)
-            clock.append(time.perf_counter())
-            outputs = self.predict_tensor(tensor)
-            clock.append(time.perf_counter())
-            points, score = decode(outputs, self.stage, crop)
-            found.append(Landmarks(points, score, box, self.stage.scheme.name))
-            clock.append(time.perf_counter())
-            spent += np.diff(clock)
-        self.timings = Timings(*(1000 * float(seconds) for seconds in spent))
+        spent = np.zeros((len(self.stages), 3))
+        found = [self._face(pixels, box, spent) for box in wanted]
+        self.timings = self._timings(spent)
         return found
 
+    def _face(self, pixels: NDArray[np.uint8], box: Box, spent: NDArray[np.float64]) -> Landmarks:
+        """One face; adds the seconds of each stage, (stages, 3) pre, inference, post, to ``spent``."""
+        view = View(pixels, Crop.from_box(box, self.stages[0].stage.preprocess.box_scale))
+        given = view.crop
+        for runner, row in zip(self.stages[:-1], spent[:-1], strict=True):
+            outputs, clock = _run(runner, view)
+            view = onward(outputs, runner.stage, view)
+            row += _parts(clock)
+        outputs, clock = _run(self.stages[-1], view)
+        points, score, pose = decode(outputs, self.stage, view.crop)
+        face = Landmarks(
+            points,
+            score,
+            box,
+            self._scheme,
+            None if pose is None else (float(pose[0]), float(pose[1]), float(pose[2])),
+            None if view.crop is given else view.crop.box,
+        )
+        spent[-1] += _parts(clock)
+        return face
+
+    def _timings(self, spent: NDArray[np.float64]) -> Timings:
+        names = [runner.stage.name for runner in self.stages]
+        each = {name: Timings(*row) for name, row in zip(names, (1000 * spent).tolist(), strict=True)}
+        pre, inference, post = (1000 * spent.sum(axis=0)).tolist()
+        return Timings(pre, inference, post, each if len(each) > 1 else {})
+
     def preprocess(self, image: NDArray[np.uint8], crop: Crop) -> Tensor:
-        """(H, W, 3) uint8 RGB and a crop -> the network's input: (1, 3, S, S) float32, or uint8 if it takes pixels."""
-        return network_input(image, crop, self.stage.preprocess)
+        """(H, W, 3) uint8 RGB and a crop -> the landmark network's input: (1, 3, S, S) float32, or uint8 if it takes
+        pixels. Of a chain, what it would see without the stages before it."""
+        return self.stages[-1].preprocess(image, crop)
 
     def predict_tensor(self, tensor: Tensor) -> Tensors:
-        """Run the network alone.
+        """Run the landmark network alone: see `StageRunner.predict_tensor`."""
+        return self.stages[-1].predict_tensor(tensor)
 
-        Args:
-            tensor: (1, 3, S, S) float32, normalised; uint8 pixels where the stage's input says so.
 
-        Returns:
-            Output name -> raw float32 output, in the contract's shape.
+def _run(runner: StageRunner, view: View) -> tuple[Tensors, list[float]]:
+    """Raw outputs, and when preprocessing began, when inference did, and when it ended, in seconds."""
+    clock = [time.perf_counter()]
+    tensor = runner.preprocess(*view)
+    clock.append(time.perf_counter())
+    outputs = runner.predict_tensor(tensor)
+    clock.append(time.perf_counter())
+    return outputs, clock
 
-        Raises:
-            BadInputError: another shape or type.
-        """
-        spec = self.stage.inputs[0]
-        if tensor.shape != spec.shape or tensor.dtype != spec.dtype:
-            raise BadInputError(
-                f"tensor of shape {tensor.shape} and type {tensor.dtype}", expected=f"{spec.shape} {spec.dtype}"
-            )
-        return in_contract_shape(self.backend.run({spec.name: tensor}), self.stage)
+
+def _parts(clock: list[float]) -> NDArray[np.float64]:
+    """(3,) seconds of preprocessing, of inference, and of what came after it until now."""
+    return np.diff([*clock, time.perf_counter()])
 
 
 def load(path: str | os.PathLike[str], *, variant: str | None = None, threads: int = 1) -> Predictor:
-    """Open a bundle, check it, and make one of its variants ready.
+    """Open a bundle, check it, and make one of its variants, or chains, ready.
 
     Args:
         path: a bundle folder or ``.pface`` file.
-        variant: id of the variant (default: the bundle's own choice).
+        variant: id of the variant or chain (default: the bundle's own choice).
         threads: threads the runtime may use.
 
     Example:
@@ -143,11 +163,6 @@ def load(path: str | os.PathLike[str], *, variant: str | None = None, threads: i
     """
     with open_bundle(path) as bundle:
         return Predictor(bundle, variant=variant, threads=threads)
-
-
-def runnable(manifest: Manifest) -> list[str]:
-    """Ids of the variants that can run here."""
-    return [variant.id for stage in manifest.stages for variant in stage.variants if has_executor(variant.format)]
 
 
 def as_array(image: ImageLike) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,56 @@ def network_input(
     Returns:
         (1, 3, S, S), float32 normalised, or uint8 where ``settings.inside`` says that the network normalises.
     """
-    pixels = resample(image, crop, settings.size)
+    return _fed(resample(image, crop, settings.size), settings)
+
+
+def _fed(pixels: NDArray[np.float32], settings: Preprocess) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """(S, S, 3) RGB pixel values -> the tensor that a stage's contract asks for."""
     if settings.channels == "BGR":
         pixels = pixels[:, :, ::-1]
     return to_pixels(pixels) if settings.inside else normalise(pixels, settings.mean, settings.std)
+
+
+def stage_input(
+    source: NDArray[np.uint8] | NDArray[np.float32], crop: Crop, settings: Preprocess
+) -> NDArray[np.float32] | NDArray[np.uint8]:
+    """The input of a stage in a chain: cut out of the image, or the picture that an earlier stage made of the crop.
+
+    Args:
+        source: (H, W, 3) uint8 RGB image; or (S, S, 3) float32 RGB picture of exactly this crop, in [0, 255], whose
+            side is the stage's or a whole multiple of it.
+        crop: where the network looks.
+        settings: the stage's.
+
+    Raises:
+        BadInputError: a picture of another size.
+    """
+    if source.dtype == np.uint8:
+        return network_input(cast(NDArray[np.uint8], source), crop, settings)
+    return _fed(reduced(cast(NDArray[np.float32], source), settings.size), settings)
+
+
+def reduced(picture: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """A smaller version of a square picture by means over whole blocks, not rounded: what ``resample`` does to a whole
+    image for 2, 4, 8 and so on.
+
+    Args:
+        picture: (S, S, 3) float32.
+        size: of the result; S is a multiple.
+
+    Raises:
+        BadInputError: it is not, or the picture is no such array.
+    """
+    if picture.ndim != 3 or picture.shape[0] != picture.shape[1] or picture.shape[2] != 3 or picture.shape[0] % size:
+        raise BadInputError(
+            f"picture of shape {picture.shape}",
+            expected=f"({size}, {size}, 3), or a whole multiple of that size",
+            next="Check the sizes of the chain's stages: pocketface inspect BUNDLE",
+        )
+    step = picture.shape[0] // size
+    if step == 1:
+        return picture
+    return picture.reshape(size, step, size, step, 3).mean(axis=(1, 3), dtype=np.float32)
 
 
 def halvings(side: float, size: int) -> int:

@@ -30,6 +30,16 @@ LOSSES = Registry(
     },
 )
 
+FEATURES = Registry(
+    "feature network",
+    extra="compress",
+    table={
+        "efficientnet_lite0": "pocketface.compression.models.features:build_efficientnet_lite0",
+        "vgg_face": "pocketface.compression.models.features_vgg:build_vgg_face",
+    },
+)
+"""Frozen networks of RULe's eqs 5-6; built by `pocketface.compression.models.features.build_features`."""
+
 TEACHERS = ("tough", "tolerant")
 
 

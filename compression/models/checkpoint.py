@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from pocketface.compression.models.heads import LandmarkNet
-from pocketface.compression.models.registry import ModelSpec, build_model
+from pocketface.compression.models.registry import ModelSpec, build_network
 from pocketface.sdk.errors import WeightsError
 from pocketface.sdk.files import os_problem
+
+N = TypeVar("N", bound=nn.Module)
 
 KEY = "pocketface"
 """Of the safetensors metadata; its value is JSON."""
@@ -27,14 +30,14 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     points: int
 
 
-def save_network(net: LandmarkNet, path: Path, spec: ModelSpec) -> None:
+def save_network(net: nn.Module, path: Path, spec: ModelSpec) -> None:
     """Write a network's tensors and what they belong to, atomically.
 
     Raises:
         EnvironmentProblemError: the disk is full or not writable.
     """
     partial = path.with_name(path.name + ".partial")
-    header = _Header(model=msgspec.structs.replace(spec, init="scratch"), points=net.n_points)
+    header = _Header(model=msgspec.structs.replace(spec, init="scratch"), points=getattr(net, "n_points", 0))
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     try:
         save_file(tensors, partial, metadata={KEY: msgspec.json.encode(header).decode()})
@@ -45,13 +48,19 @@ def save_network(net: LandmarkNet, path: Path, spec: ModelSpec) -> None:
 
 
 def load_network(spec: ModelSpec, path: Path, *, n_points: int) -> LandmarkNet:
-    """Build a network and load what ``save_network`` wrote; in evaluation mode, channels last in memory."""
-    net = build_model(msgspec.structs.replace(spec, init="scratch"), n_points=n_points)
+    """Build a landmark network and load what ``save_network`` wrote; in evaluation mode, channels last in memory."""
+    net: LandmarkNet = load_stage_network(spec, path, n_points=n_points)  # type: ignore[assignment]
+    return net
+
+
+def load_stage_network(spec: ModelSpec, path: Path, *, n_points: int) -> nn.Module:
+    """``load_network`` for a network of any task."""
+    net = build_network(msgspec.structs.replace(spec, init="scratch"), n_points=n_points)
     net.load_state_dict(load_file(path))
     return channels_last(net).eval()
 
 
-def load_checkpoint(path: Path) -> LandmarkNet:
+def load_checkpoint(path: Path) -> nn.Module:
     """The network of a checkpoint file, which says itself what it holds.
 
     Raises:
@@ -74,12 +83,12 @@ def load_checkpoint(path: Path) -> LandmarkNet:
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise WeightsError(f"{path}: its header is damaged ({error})", next="Write it again") from error
     try:
-        return load_network(header.model, path, n_points=header.points)
+        return load_stage_network(header.model, path, n_points=header.points)
     except RuntimeError as error:  # torch's only error for tensors that do not fit
         first: Any = str(error).strip().splitlines()
         raise WeightsError(f"{path} does not fit {header.model.name}: {' '.join(first[:2])}") from error
 
 
-def channels_last(net: LandmarkNet) -> LandmarkNet:
+def channels_last(net: N) -> N:
     """Weights with the channels last in memory: convolutions are about twice as fast on a CPU."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

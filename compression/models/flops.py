@@ -6,22 +6,21 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pocketface.compression.models.heads import LandmarkNet
-
 
 def count_parameters(net: nn.Module) -> int:
     """Trainable and frozen parameters; buffers (batch norm's statistics) do not count."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def flops(net: LandmarkNet) -> int:
+def flops(net: nn.Module) -> int:
     """Floating-point operations of one forward pass at batch 1 and ``net.input_size``, by torch's ``FlopCounterMode``.
 
     A multiplication and an addition count as two: this is 2 x MACs (papers often print MACs as "FLOPs"). Only
     convolutions and matrix products count: not biases, activations, pooling and shortcuts. Works on the meta device.
     """
     parameter = next(net.parameters())
-    image = torch.zeros(1, 3, net.input_size, net.input_size, device=parameter.device, dtype=parameter.dtype)
+    size: int = net.input_size  # type: ignore[assignment]
+    image = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
     training = net.training
     net.eval()
     try:

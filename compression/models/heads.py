@@ -54,6 +54,10 @@ class LandmarkNet(nn.Module):
         package: where pretrained weights are, if a package ships them.
     """
 
+    task = "landmarks"
+    output_names = ("points", "score")
+    heads = ("points", "score")
+
     def __init__(
         self,
         features: nn.Module,

@@ -1,4 +1,14 @@
-"""Every landmark network, by name. To add one: write its file, add its line. Listing imports nothing."""
+"""Every network, by name. To add one: write its file, add its line. Listing imports nothing.
+
+``MODELS`` are backbones with the landmark heads (`LandmarkNet`); ``STAGE_MODELS`` are networks of their own shape, for
+the stages of a chain. Both are built by `build_model` and exported, tried and verified alike. A network says of itself:
+
+- ``task``: ``"landmarks"``, ``"relocalize"`` or ``"uniformize"``;
+- ``output_names``: one for each tensor that ``forward`` gives, see converters/formats/interface.py;
+- ``heads``, ``exact``: the modules that make them, and those whose arithmetic 8 bits would break; see
+  quantize/base.py;
+- ``input_size``, ``mean``, ``std``: what it wants to be fed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +17,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from pocketface.sdk.errors import ConfigError
+from pocketface.sdk.errors import ConfigError, UnknownNameError
 from pocketface.sdk.registry import Registry
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pocketface.compression.models.heads import LandmarkNet
 
 MODELS = Registry(
@@ -25,12 +37,27 @@ MODELS = Registry(
     },
 )
 
+STAGE_MODELS = Registry(
+    "stage model",
+    extra="compress",
+    table={
+        "relocalizer": "pocketface.compression.models.relocalizer:build",
+        "uniformizer": "pocketface.compression.models.uniformizer:build",
+        "uniformizer_mobile": "pocketface.compression.models.uniformizer_mobile:build",
+        "uniformizer_skip": "pocketface.compression.models.uniformizer:build_skip",
+        "acdc": "pocketface.compression.models.acdc:build",
+        "acdc_s": "pocketface.compression.models.acdc_student:build",
+        "acdc_s_sep": "pocketface.compression.models.acdc_student:build_sep",
+    },
+)
+"""Builders take ``n_points``, ``width`` and ``input_size``."""
+
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A network as a recipe names it.
 
     Args:
-        name: a key of ``MODELS``.
+        name: a key of ``MODELS`` or ``STAGE_MODELS``.
         width: multiplier of the channels, above 0; most networks exist at 1.0 only.
         input_size: side of the square crop, pixels, at least 32 (the networks shrink it 32-fold).
         init: ``"scratch"``, ``"package"`` (the ImageNet weights that a Python package ships) or the path of a
@@ -87,4 +114,25 @@ def build_model(spec: ModelSpec, *, n_points: int = 68) -> LandmarkNet:
         from pocketface.compression.models.weights import load_backbone
 
         load_backbone(net, spec.init)
+    return net
+
+
+def build_network(spec: ModelSpec, *, n_points: int = 68) -> nn.Module:
+    """Build a network of either table, see `build_model`; in training mode.
+
+    Raises:
+        UnknownNameError: no such network.
+        ConfigError: a stage model with weights of a package, dropout or another head, which none of them has.
+    """
+    if spec.name in MODELS:
+        return build_model(spec, n_points=n_points)
+    if spec.name not in STAGE_MODELS:
+        raise UnknownNameError("model", spec.name, [*MODELS, *STAGE_MODELS])
+    if (spec.init, spec.dropout, spec.head) != ("scratch", 0.0, "pooled"):
+        raise ConfigError(
+            f"model {spec.name!r} with init {spec.init!r}, dropout {spec.dropout:g}, head {spec.head!r}",
+            expected="init scratch, no dropout and no head: it has none of these",
+            next="Leave these keys out",
+        )
+    net: nn.Module = STAGE_MODELS[spec.name](n_points=n_points, width=spec.width, input_size=spec.input_size)
     return net

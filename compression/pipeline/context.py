@@ -6,19 +6,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Generic
 
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.fingerprint import dataset_hash
 from pocketface.compression.cache import FaceCache, build_cache
+from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.pipeline.store import Store
 from pocketface.compression.recipe import Recipe
+from pocketface.compression.recipe_file import R
 from pocketface.compression.training.faces import Split, background_cache, read_split
 from pocketface.sdk.progress import track
 
 
 @dataclass
-class Context:
-    """One run.
+class RunContext(Generic[R]):
+    """One run, of one network or of a chain.
 
     Attributes:
         recipe: what to do.
@@ -28,7 +31,7 @@ class Context:
         progress: show progress bars.
     """
 
-    recipe: Recipe
+    recipe: R
     data: Path
     run: Path
     skip_bad: bool = False
@@ -70,3 +73,11 @@ class Context:
     def _cache(self, what: str, faces: list[Face]) -> FaceCache:
         with track(f"decode {what} faces", len(faces), show=self.progress) as step:
             return build_cache(faces, progress=step)
+
+
+class Context(RunContext[Recipe]):
+    """A run of one network and its teachers."""
+
+
+class ChainContext(RunContext[ChainRecipe]):
+    """A run of a chain of networks."""

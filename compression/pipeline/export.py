@@ -1,22 +1,28 @@
-"""student -> files of every format and precision. Two stages: what a converter makes, and what a quantizer makes of
-its fp32 file."""
+"""A trained network -> files of every format and precision. Two stages: what a converter makes, and what a quantizer
+makes of its fp32 file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from torch import nn
 
-from pocketface.compression.pipeline.context import Context
+from pocketface.compression.models.heads import LandmarkNet
+from pocketface.compression.pipeline.context import Context, RunContext
 from pocketface.compression.pipeline.inputs import network_inputs, shipped_network
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.pipeline.train import Trained
+from pocketface.compression.quantize.base import Calibration
 from pocketface.compression.quantize.registry import QUANTIZERS
+from pocketface.compression.recipe_file import R
 from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import exported_precisions, make, quantized_precisions
 from pocketface.converters.formats.base import Exported
+from pocketface.converters.pixels import PixelInput
 from pocketface.sdk.manifest import Binding
 from pocketface.sdk.progress import say
 
@@ -36,27 +42,56 @@ class _Record(msgspec.Struct, frozen=True):
     quantization: dict[str, str]
 
 
-def export_stages(context: Context, student: Trained) -> list[Exported]:
+@dataclass(frozen=True)
+class Subject:
+    """A network that is to be exported.
+
+    Attributes:
+        name: of the stage of a chain; empty for the only network of a bundle.
+        key: of its training.
+        network: gives what is shipped, in evaluation mode.
+        calibration: gives the inputs that static quantization looks at, (N, 3, S, S) as the network takes them.
+    """
+
+    name: str
+    key: str
+    network: Callable[[], nn.Module]
+    calibration: Callable[[], Calibration]
+
+
+def student_subject(context: Context, student: Trained) -> Subject:
+    """The student of a recipe."""
+    spec = context.recipe.export
+
+    def network() -> LandmarkNet | PixelInput:
+        return shipped_network(student.load(context.split.scheme.points), spec)
+
+    def calibration() -> Calibration:
+        return network_inputs(thin(context.split.train, spec.calibration_faces), network())
+
+    return Subject("", student.done.key, network, calibration)
+
+
+def export_stages(context: RunContext[R], subject: Subject) -> list[Exported]:
     """Every variant that the recipe asks for, in its order."""
     formats = context.recipe.export.formats
-    exported = _export(context, student)
-    quantized = _quantize(context, student, exported)
+    exported = _export(context, subject)
+    quantized = _quantize(context, subject, exported)
     found = {(item.format, item.precision): item for item in exported + quantized}
     return [found[name, precision] for name in formats for precision in formats[name]]  # type: ignore[index]
 
 
-def _export(context: Context, student: Trained) -> list[Exported]:
-    wanted = {
-        name: [p for p in ps if p in exported_precisions(name)] for name, ps in context.recipe.export.formats.items()
-    }
+def _export(context: RunContext[R], subject: Subject) -> list[Exported]:
+    spec = context.recipe.export
+    wanted = {name: [p for p in ps if p in exported_precisions(name)] for name, ps in spec.formats.items()}
 
     def build(folder: Path) -> None:
-        net = shipped_network(student.load(context.split.scheme.points), context.recipe.export)
+        net: Any = subject.network()
         made: dict[tuple[str, str], Exported] = {}
         todo = [(name, precision) for name, precisions in wanted.items() for precision in precisions]
         # No bar: converters take the terminal away for the time they run.
         for number, (name, precision) in enumerate(todo, start=1):
-            say(f"export {number}/{len(todo)}: {name} {precision}", show=context.progress)
+            say(f"export {_of(subject)}{number}/{len(todo)}: {name} {precision}", show=context.progress)
             made[name, precision] = make(
                 net,
                 name,
@@ -64,15 +99,15 @@ def _export(context: Context, student: Trained) -> list[Exported]:
                 folder,
                 input_size=net.input_size,
                 fp32=made.get((name, "fp32")),
-                options=context.recipe.export.options.get(name),
+                options=spec.options.get(name),
             )
         _save(folder, list(made.values()))
 
-    inputs = {"student": student.done.key, "wanted": wanted, **_input_key(context)}
-    return _load(context.store.stage("export", EXPORT_VERSION, inputs, build))
+    inputs = {"student": subject.key, "wanted": wanted, **_input_key(context)}
+    return _load(context.store.stage(_stage("export", subject), EXPORT_VERSION, inputs, build))
 
 
-def _quantize(context: Context, student: Trained, exported: list[Exported]) -> list[Exported]:
+def _quantize(context: RunContext[R], subject: Subject, exported: list[Exported]) -> list[Exported]:
     spec = context.recipe.export
     wanted = [f"{name}.{p}" for name, ps in spec.formats.items() for p in ps if p in quantized_precisions(name)]
     sources = {item.format: item for item in exported if item.precision == "fp32"}
@@ -80,11 +115,11 @@ def _quantize(context: Context, student: Trained, exported: list[Exported]) -> l
         return []
 
     def build(folder: Path) -> None:
-        net = shipped_network(student.load(context.split.scheme.points), spec)
-        calibration = network_inputs(thin(context.split.train, spec.calibration_faces), net)
+        net: Any = subject.network()
+        calibration = subject.calibration()
         made = []
         for number, name in enumerate(wanted, start=1):
-            say(f"quantize {number}/{len(wanted)}: {name}", show=context.progress)
+            say(f"quantize {_of(subject)}{number}/{len(wanted)}: {name}", show=context.progress)
             format, _, precision = name.partition(".")
             made.append(
                 make(
@@ -101,7 +136,7 @@ def _quantize(context: Context, student: Trained, exported: list[Exported]) -> l
         _save(folder, made)
 
     inputs = {
-        "student": student.done.key,
+        "student": subject.key,
         "wanted": wanted,
         "export": EXPORT_VERSION,
         "versions": [QUANTIZERS[name].version for name in wanted],
@@ -109,10 +144,18 @@ def _quantize(context: Context, student: Trained, exported: list[Exported]) -> l
         "calibration": [spec.calibration_faces, context.training_hash],
         **_input_key(context),
     }
-    return _load(context.store.stage("quantize", QUANTIZE_VERSION, inputs, build))
+    return _load(context.store.stage(_stage("quantize", subject), QUANTIZE_VERSION, inputs, build))
 
 
-def _input_key(context: Context) -> dict[str, Any]:
+def _of(subject: Subject) -> str:
+    return f"{subject.name} " if subject.name else ""
+
+
+def _stage(kind: str, subject: Subject) -> str:
+    return f"{kind}-{subject.name}" if subject.name else kind
+
+
+def _input_key(context: RunContext[R]) -> dict[str, Any]:
     """Part of a stage's key; nothing for the default, so that older runs keep theirs."""
     spec = context.recipe.export
     key: dict[str, Any] = {} if spec.input == "normalised" else {"input": spec.input}

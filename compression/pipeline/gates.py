@@ -13,9 +13,13 @@ from pocketface.converters.verdict import judge
 
 def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -> list[Gate]:
     """Every gate of a recipe. A variant that nothing here can run passes only if the recipe lists it."""
+    own = [bounded("NME on the test faces", "student", student_nme, spec.max_nme)] if spec.max_nme else []
+    return own + check_variants(spec, candidates)
+
+
+def check_variants(spec: GateSpec, candidates: Sequence[Candidate]) -> list[Gate]:
+    """Parity, contents, size and latency of each variant."""
     found = []
-    if spec.max_nme:
-        found.append(_gate("NME on the test faces", "student", student_nme, spec.max_nme))
     for candidate in candidates:
         found.append(_parity(spec, candidate))
         if candidate.problems:
@@ -23,11 +27,11 @@ def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -
             found.append(Gate(gate="audit", variant=candidate.id, figure=None, bound=None, passed=False, note=note))
         size = spec.max_size_mb.get(candidate.id, spec.max_size_mb.get(candidate.exported.precision))
         if size is not None:
-            found.append(_gate("size in MB", candidate.id, candidate.exported.total_bytes / 1e6, size))
+            found.append(bounded("size in MB", candidate.id, candidate.exported.total_bytes / 1e6, size))
         bound = spec.max_latency_ratio.get(candidate.exported.precision)
         if bound is not None and candidate.latency:
             worst = max(latency.ratio for latency in candidate.latency)
-            found.append(_gate("latency ratio", candidate.id, worst, bound))
+            found.append(bounded("latency ratio", candidate.id, worst, bound))
     return found
 
 
@@ -42,14 +46,14 @@ def _parity(spec: GateSpec, candidate: Candidate) -> Gate:
             gate="parity", variant=candidate.id, figure=None, bound=None, passed=None if allowed else False, note=note
         )
     if bounds.max_nme_increase is not None:
-        name, figure = "NME increase", parity.nme_increase
+        name, figure = f"{parity.task} increase", parity.nme_increase
     else:
-        name, figure = "tensor error", parity.outputs["points"].max_error
+        name, figure = "tensor error", parity.main.max_error
     verdict = judge(parity, bounds)
     passed = verdict.status == "passed"
     return Gate(gate=name, variant=candidate.id, figure=figure, bound=bound, passed=passed, note=verdict.reason)
 
 
-def _gate(name: str, variant: str, figure: float, bound: float) -> Gate:
-    # Written so that NaN fails.
+def bounded(name: str, variant: str, figure: float, bound: float) -> Gate:
+    """A figure against its bound; NaN fails."""
     return Gate(gate=name, variant=variant, figure=figure, bound=bound, passed=bool(figure <= bound))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pocketface.benchmarks.data.fingerprint import data_source
 from pocketface.benchmarks.metrics import Accuracy
-from pocketface.compression.pipeline.context import Context
-from pocketface.compression.recipe import recipe_sha256
+from pocketface.compression.pipeline.context import ChainContext, Context, RunContext
+from pocketface.compression.recipe_file import R, recipe_sha256
 from pocketface.sdk.manifest import DataSource, Provenance
 
 TOOLS = (
@@ -18,7 +19,7 @@ TOOLS = (
 )  # fmt: skip
 
 
-def provenance(context: Context) -> Provenance:
+def provenance(context: RunContext[R]) -> Provenance:
     """Of everything made from this recipe and data."""
     split, name = context.split, context.recipe.data.name
     parts = (("train", split.train), ("validation", split.validation), ("test", split.test))
@@ -91,6 +92,38 @@ NME is the mean landmark distance over the distance of the outer eye corners, wi
 accuracy.
 - Trained on the faces named above, turned by at most {recipe.augment.rotation:g} degrees. Profiles, masks and very
 dark pictures are rare there.
+- The share of ages, skin tones and genders follows the data set; errors were not measured per group.
+- It finds landmarks. It does not recognise people, and must not be used to infer who they are or what they feel.
+"""
+
+
+def chain_card(context: ChainContext, figures: Mapping[str, float]) -> str:
+    """The card of a chain's bundle, as Markdown."""
+    recipe, split = context.recipe, context.split
+    parts = {"relocalize": recipe.stages.relocalize, "uniformize": recipe.stages.uniformize}
+    networks = {name: spec.model for name, spec in parts.items() if spec is not None}
+    networks["landmarks"] = recipe.stages.landmarks.model
+    rows = "\n".join(
+        f"| stage {name} | {model.name}, width {model.width:g}, {model.input_size} px |"
+        for name, model in networks.items()
+    )
+    return f"""# {recipe.name}
+
+{split.scheme.points} facial landmarks ({split.scheme.name}) and the head's pose, for faces in bad
+conditions: loose boxes, few pixels, bad light, noise. After RULe (Dapogny et al., FG 2023).
+
+| | |
+|---|---|
+{rows}
+| seed | {recipe.seed} |
+| data | {recipe.data.name}: {len(split.train)} faces for training, {len(split.validation)} for validation |
+| terms of the data | {split.licence} |
+| licence of the weights | {recipe.weights_licence} |
+| NME on {len(split.test)} clean test faces | {figures["nme"]:.2f} % (median {figures["median"]:.2f} %) |
+
+## Limits
+- Pictures that stage uniformize makes are for the stage after it. They show what is likely, not what was there: never
+show them as photographs of someone.
 - The share of ages, skin tones and genders follows the data set; errors were not measured per group.
 - It finds landmarks. It does not recognise people, and must not be used to infer who they are or what they feel.
 """

@@ -29,7 +29,7 @@ from pocketface.compression.pipeline.inputs import as_tensor, reference_pixels
 from pocketface.compression.pipeline.provenance import provenance, tool_versions
 from pocketface.compression.pipeline.result import RunResult, result_json
 from pocketface.compression.pipeline.train import Trained
-from pocketface.compression.recipe import dump_recipe
+from pocketface.compression.recipe_file import dump_recipe
 from pocketface.compression.training.tensors import predict
 from pocketface.converters.bundle import Candidate, describe
 from pocketface.sdk.files import write_atomic

@@ -19,13 +19,13 @@ from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline import gates, measure
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy, ScoreQuality, accuracy_stage, score_stage
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.export import export_stages
+from pocketface.compression.pipeline.export import export_stages, student_subject
 from pocketface.compression.pipeline.inputs import shipped_network
 from pocketface.compression.pipeline.provenance import model_card, provenance
 from pocketface.compression.pipeline.report import write_run_report
 from pocketface.compression.pipeline.result import RunResult
 from pocketface.compression.pipeline.train import train_stage
-from pocketface.compression.recipe import dump_recipe
+from pocketface.compression.recipe_file import dump_recipe
 from pocketface.compression.variants import check_formats, check_settings
 from pocketface.converters import reference
 from pocketface.converters.bundle import Candidate, write_bundle
@@ -59,7 +59,7 @@ def compress(context: Context) -> RunResult:
     ]
     student = train_stage(context, "student", recipe.student)
     networks.append(student)
-    exported = export_stages(context, student)
+    exported = export_stages(context, student_subject(context, student))
 
     net = student.load(context.split.scheme.points)
     # Beside the bundle, for `verify --layers` and `pocketface export`: it says itself which network it is.

@@ -23,7 +23,8 @@ from pocketface.compression.pipeline.store import Done
 from pocketface.compression.recipe import NetworkSpec
 from pocketface.compression.shape.asm import ShapeModel
 from pocketface.compression.training.datamodule import FaceViews
-from pocketface.compression.training.fit import HISTORY, WEIGHTS, fit
+from pocketface.compression.training.fit import fit
+from pocketface.compression.training.loop import HISTORY, WEIGHTS
 from pocketface.compression.training.teachers import CachedTeachers, LiveTeachers, Teachers, look_at_pool
 from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.progress import track

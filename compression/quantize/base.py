@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -60,15 +60,15 @@ class StaticConfig(QuantizeConfig, frozen=True, kw_only=True):
     """Weights and activations in 8 bits.
 
     Attributes:
-        weights_only: modules whose weights are int8 while their arithmetic stays float32. The heads: an output in
-            8 bits would step by half a pixel.
+        weights_only: modules whose weights are int8 while their arithmetic stays float32; None for the network's
+            ``heads``: an output in 8 bits would step by half a pixel.
         float_first: leave the first convolution in float32, weights and arithmetic. It halves the error (NME +0.074 to
             +0.038 in ONNX, +0.075 to +0.029 in TFLite, on an EfficientNet-Lite0 at 128 px).
         calibration: how an activation's range follows from the images: their extremes, or an average of each image's
             extremes.
     """
 
-    weights_only: tuple[str, ...] = ("points", "score")
+    weights_only: tuple[str, ...] | None = None
     float_first: bool = True
     calibration: Literal["minmax", "moving_average"] = "minmax"
 
@@ -142,6 +142,8 @@ class Quantizer:
             raise BadInputError(
                 f"configuration {type(config).__name__} for {self.name}", expected=self.config_type.__name__
             )
+        if isinstance(config, StaticConfig):
+            config = for_network(config, net)
         images = self._checked(calibration, source) if self.calibrated else np.zeros((0, 3, 1, 1), np.float32)
         given: Any = self._checked_network(net, source) if self.needs_network else source
         notes = {"method": self.name, "version": str(self.version), "config": msgspec.json.encode(config).decode()}
@@ -185,6 +187,17 @@ class Quantizer:
                 f"{self.name}: calibration images of type {calibration.dtype}", expected=expected + ", all finite"
             )
         return calibration
+
+
+C = TypeVar("C", bound=StaticConfig)
+
+
+def for_network(config: C, net: nn.Module | None) -> C:
+    """A configuration with what a network says of itself: its ``heads``, by default a landmark network's, and its
+    ``exact`` modules, whose arithmetic 8 bits would break (a soft-argmax: each cell's share is below a 256th)."""
+    heads = getattr(net, "heads", ("points", "score")) if config.weights_only is None else config.weights_only
+    exact = [name for name in getattr(net, "exact", ()) if name not in config.keep_float]
+    return msgspec.structs.replace(config, weights_only=tuple(heads), keep_float=(*config.keep_float, *exact))
 
 
 def under(name: str, modules: tuple[str, ...]) -> bool:

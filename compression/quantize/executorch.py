@@ -54,7 +54,8 @@ def _quantize(net: nn.Module, path: Path, calibration: Calibration, config: Exec
 
     known = sorted(name for name, module in net.named_modules() if isinstance(module, _WEIGHTED))
     check_modules(config.keep_float, known, "keep_float")
-    check_modules(config.weights_only, known, "weights_only")
+    heads = config.weights_only or ()
+    check_modules(heads, known, "weights_only")
     _, interface = interface_of(net, calibration.shape[-1])
     examples = dict(interface.inputs)
     graph = torch.export.export(net, interface.args).module()
@@ -70,12 +71,14 @@ def _quantizer(graph: torch.fx.GraphModule, config: StaticConfig) -> Any:
     """XNNPACK's quantizer, told which modules to treat how, and mended where it rounds more than it has to."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
 
+    heads = config.weights_only or ()
+
     def dynamic(node: torch.fx.Node) -> bool:
         # Weights belong to no module here; the operation that reads them decides.
-        return node.op != "call_function" or under(_module(node), config.weights_only)
+        return node.op != "call_function" or under(_module(node), heads)
 
     def static(node: torch.fx.Node) -> bool:
-        return not under(_module(node), config.weights_only)
+        return not under(_module(node), heads)
 
     class Mended(XNNPACKQuantizer):
         # The others are for training; batch norm is folded by now.

@@ -20,6 +20,7 @@ from pocketface.compression.quantize.base import Calibration, Quantizer, StaticC
 from pocketface.compression.quantize.onnx_weights import store_as_int8, weights
 from pocketface.converters.formats.base import INPUT, Exported
 from pocketface.converters.formats.onnx import strip
+from pocketface.converters.module_paths import onnx_path
 
 
 class _Reader:
@@ -40,8 +41,11 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: St
     found = list(weights(model.graph))
     modules = sorted({weight.module for weight in found})
     check_modules(config.keep_float, modules, "keep_float")
-    check_modules(config.weights_only, modules, "weights_only")
-    kept = [weight.node.name for weight in found if under(weight.module, (*config.keep_float, *config.weights_only))]
+    heads = config.weights_only or ()
+    check_modules(heads, modules, "weights_only")
+    kept = [weight.node.name for weight in found if under(weight.module, (*config.keep_float, *heads))]
+    # Not weights alone: a softmax between two of them is theirs too.
+    kept += [node.name for node in model.graph.node if under(_scope(node.name), config.keep_float)]
     if config.float_first:
         kept.append(found[0].node.name)
     if source.inputs[INPUT].dtype == "uint8":
@@ -64,10 +68,15 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: St
             extra_options={"CalibMovingAverage": config.calibration == "moving_average"},
         )
     quantized = onnx.load(path)
-    store_as_int8(quantized, [item for item in weights(quantized.graph) if under(item.module, config.weights_only)])
+    store_as_int8(quantized, [item for item in weights(quantized.graph) if under(item.module, heads)])
     strip(quantized)
     onnx.checker.check_model(quantized, full_check=True)
     onnx.save_model(quantized, path, save_as_external_data=False)
 
 
-QUANTIZER = Quantizer("onnx.w8a8", "onnx", "w8a8", 1, StaticConfig, _quantize, calibrated=True)
+def _scope(name: str) -> str:
+    """Module path of a node, from its name."""
+    return onnx_path(name).strip("/").replace("/", ".")
+
+
+QUANTIZER = Quantizer("onnx.w8a8", "onnx", "w8a8", 2, StaticConfig, _quantize, calibrated=True)

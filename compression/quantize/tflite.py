@@ -112,16 +112,17 @@ def _quantize_static(source: Exported, path: Path, calibration: Calibration, con
     data = source.path.read_bytes()
     graph = _Graph.of(data)
     graph.check(config.keep_float, "keep_float")
-    graph.check(config.weights_only, "weights_only")
+    heads = config.weights_only or ()
+    graph.check(heads, "weights_only")
     recipe = RecipeManager()
     recipe.add_static_config(".*", Op.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
     # float32 at the border: the file itself quantizes its input, and gives its outputs in float32.
     for operation in (Op.INPUT, Op.OUTPUT):
         recipe.add_quantization_config(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    for module in config.weights_only:
+    for module in heads:
         recipe.add_weight_only_config(tflite_pattern(module), Op.FULLY_CONNECTED, num_bits=8)
     kept = [tflite_pattern(module) for module in config.keep_float]
-    if config.weights_only or config.keep_float:
+    if heads or config.keep_float:
         # A reshape behind the heads would bring their float32 results down to 8 bits.
         kept += [f"^{re.escape(name)}" for name in graph.outputs]
     if config.float_first and graph.weighted:

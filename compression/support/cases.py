@@ -6,14 +6,14 @@ from typing import Literal
 
 import msgspec
 
-from pocketface.compression.models.registry import MODELS, ModelSpec
+from pocketface.compression.models.registry import MODELS, STAGE_MODELS, ModelSpec
 from pocketface.compression.variants import precisions
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.sdk.manifest import PRECISIONS
 
-INPUT_SIZE = 96
-"""Pixels. Padding, pooling and heads are those of any size; conversions take half the time of 224."""
-
+INPUT_SIZE, STAGE_SIZE = 96, 64
+"""Pixels, of landmark networks and of the stages of a chain. Padding, pooling and heads are those of any size;
+conversions take half the time of 224."""
 
 SMALL = "efficientnet_lite0"
 """The network that the face68 recipe ships: its padding, which differs from side to side, is the hard case for both."""
@@ -38,12 +38,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spec(self) -> ModelSpec:
-        return ModelSpec(name=self.network, input_size=INPUT_SIZE, head=self.head)
+        size = INPUT_SIZE if self.network in MODELS else STAGE_SIZE
+        return ModelSpec(name=self.network, input_size=size, head=self.head)
 
 
 def cases() -> list[Case]:
     """Every registered network; the other head and the other input once each."""
-    found = [Case(network=name) for name in MODELS]
+    found = [Case(network=name) for name in (*MODELS, *STAGE_MODELS)]
     return [*found, Case(network=SMALL, head="spatial"), Case(network=SMALL, input="pixels")]
 
 

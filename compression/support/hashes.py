@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from pocketface.compression.models.registry import MODELS
+from pocketface.compression.models.registry import MODELS, STAGE_MODELS
 from pocketface.compression.quantize.registry import QUANTIZERS
-from pocketface.compression.support.cases import INPUT_SIZE, Case
+from pocketface.compression.support.cases import Case
 from pocketface.converters.executors.registry import EXECUTORS
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.sdk.errors import BadInputError
@@ -39,7 +39,7 @@ def row_hash(case: Case, format: str, precision: str) -> str:
     """
     made_by = QUANTIZERS if f"{format}.{precision}" in QUANTIZERS else None
     modules = {
-        _module(MODELS, case.network),
+        _module(MODELS if case.network in MODELS else STAGE_MODELS, case.network),
         _module(EXPORTERS, format),
         "pocketface.compression.trial",
         "pocketface.compression.variants",
@@ -50,7 +50,7 @@ def row_hash(case: Case, format: str, precision: str) -> str:
     }
     content = [
         msgspec.to_builtins(case),
-        INPUT_SIZE,
+        case.spec.input_size,
         format,
         precision,
         sorted((name, _source_hash(name)) for name in _with_imports(modules)),

@@ -95,7 +95,7 @@ def rows(
     """
     net = random_network(case.spec, pixels=case.input == "pixels")
     with tempfile.TemporaryDirectory(prefix="pocketface-support-") as folder:
-        for trial in try_variants(case.network, net, INPUT_SIZE, formats, Path(folder), say=say):
+        for trial in try_variants(case.network, net, case.spec.input_size, formats, Path(folder), say=say):
             yield Row(
                 network=case.network,
                 head=case.head,

@@ -3,8 +3,6 @@ cross-entropy."""
 
 from __future__ import annotations
 
-import math
-
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -16,6 +14,7 @@ from pocketface.compression.losses.registry import Loss
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.recipe import TrainSpec
 from pocketface.compression.training.datamodule import Batch
+from pocketface.compression.training.loop import lr_factor, optimiser
 from pocketface.compression.training.tensors import network_input
 
 
@@ -69,19 +68,7 @@ class LandmarkTraining(pl.LightningModule):
         self.log("val_nme", 100 * error.mean(), batch_size=len(truth), prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        others = [p for p in self.net.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": self.spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.spec.lr)
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warm = self.spec.warmup * total / max(1, self.spec.epochs)
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / (warm + 1)
-            if self.spec.schedule == "constant":
-                return 1.0
-            return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
-
+        optimizer = optimiser(self.net, self.spec)
+        factor = lr_factor(self.spec, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from pocketface.compression.models.heads import LandmarkNet
 
 
-def network_input(net: LandmarkNet, pixels: Tensor) -> Tensor:
-    """(B, 3, S, S) in [0, 255] -> normalised as the network wants it, channels last in memory (twice as fast on a
-    CPU)."""
+def network_input(net: Any, pixels: Tensor) -> Tensor:
+    """(B, 3, S, S) in [0, 255] -> normalised as the network (any with ``mean`` and ``std``) wants it, channels last in
+    memory (twice as fast on a CPU)."""
     mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (net.mean, net.std))
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ from pocketface.converters.layers.preprocess import PreprocessCheck, check_prepr
 from pocketface.converters.layers.registry import TRACERS
 from pocketface.converters.layers.torch import Reference, reference_trace
 from pocketface.sdk.bundle import Bundle
+from pocketface.sdk.chain import View, onward
 from pocketface.sdk.errors import BadInputError, EnvironmentProblemError, PocketfaceError, UnknownNameError
+from pocketface.sdk.geometry import Box, Crop
+from pocketface.sdk.manifest import Stage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,69 +35,99 @@ class BundleLayers:
     """What was found out about a bundle, layer by layer.
 
     Attributes:
-        preprocess: before the network.
+        preprocess: before each network, by stage.
         reports: one a variant that could be traced.
         untraced: id -> why not, where nothing here can trace it.
         broken: id -> what its runtime said.
     """
 
-    preprocess: PreprocessCheck
+    preprocess: dict[str, PreprocessCheck]
     reports: tuple[LayerReport, ...]
     untraced: dict[str, str]
     broken: dict[str, str]
 
     def failures(self) -> list[str]:
         """Why the bundle does not pass, each naming the place; empty if it passes."""
-        found = [" ".join(str(self.preprocess).split())] if self.preprocess.place else []
+        found = [f"{where}{' '.join(str(check).split())}" for where, check in self.places() if check.place]
         found += [f"{id} layers: {reason}" for id, reason in self.broken.items()]
         for report in self.reports:
             if report.first is not None:
                 found.append(" ".join(f"{report.variant}: first diverging tensor: {report.first}".split()))
         return found
 
+    def places(self) -> list[tuple[str, PreprocessCheck]]:
+        """What to say before each preprocessing check: of a chain, its stage."""
+        chain = len(self.preprocess) > 1
+        return [(f"{name}: " if chain else "", check) for name, check in self.preprocess.items()]
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """JSON-able. ``preprocess`` is that of the one stage; of several, stage name -> that."""
+        checks = {name: check.to_dict() for name, check in self.preprocess.items()}
         return {
-            "preprocess": self.preprocess.to_dict(),
+            "preprocess": checks if len(checks) > 1 else next(iter(checks.values()), None),
             "variants": [report.to_dict() for report in self.reports],
             "untraced": dict(self.untraced),
             "broken": dict(self.broken),
         }
 
 
-def localise_bundle(bundle: Bundle, net: nn.Module, *, variants: Sequence[str] = ()) -> BundleLayers:
-    """Compare the variants of an opened bundle with the network they were made from, tensor by tensor.
+def localise_bundle(
+    bundle: Bundle, nets: nn.Module | Mapping[str, nn.Module], *, variants: Sequence[str] = ()
+) -> BundleLayers:
+    """Compare the variants of an opened bundle with the networks they were made from, tensor by tensor.
 
     Args:
         bundle: the bundle; its first golden case is the input.
-        net: the network, in evaluation mode.
+        nets: the network, in evaluation mode; of a chain, stage name -> network.
         variants: ids (default: all).
 
     Raises:
-        BadInputError: the network does not take or give what the bundle's contract says.
+        BadInputError: a stage without its network, or a network that does not take or give what the bundle's contract
+            says.
     """
     manifest = bundle.manifest
     ids = list(variants) or [variant.id for stage in manifest.stages for variant in stage.variants]
-    stage = manifest.variant(ids[0])[0]
+    given = dict(nets) if isinstance(nets, Mapping) else {manifest.stages[0].name: nets}
     case = bundle.golden()[0]
-    image = stage.inputs[0].name
-    fed = {spec.name: case[f"step0.input.{spec.name}"] for spec in stage.inputs}
-    inputs = {**fed, image: network_inputs(case, image, stage.preprocess)}
-    reference = _reference(net, inputs)
-    _check_checkpoint(reference, case)
+    found = BundleLayers({}, (), {}, {})
     reports: list[LayerReport] = []
-    untraced: dict[str, str] = {}
-    broken: dict[str, str] = {}
-    for id in ids:
-        variant = manifest.variant(id)[1]
-        try:
-            tracer: Tracer = TRACERS[variant.format]
-            reports.append(compare_layers(reference, tracer.trace(bundle.variant_path(variant), variant, fed), variant))
-        except (EnvironmentProblemError, UnknownNameError) as error:
-            untraced[id] = error.what
-        except PocketfaceError as error:
-            broken[id] = error.what
-    return BundleLayers(check_preprocess(case, image, stage.preprocess, net), tuple(reports), untraced, broken)
+    for number, stage in enumerate(manifest.stages):
+        own = [id for id in ids if manifest.variant(id)[0].name == stage.name]
+        if not own:
+            continue
+        if stage.name not in given:
+            raise BadInputError(f"no checkpoint of stage {stage.name!r}", choices=given, next=_ANOTHER)
+        net, step = given[stage.name], _step(case, manifest.stages, number)
+        image = stage.inputs[0].name
+        fed = {spec.name: step[f"step0.input.{spec.name}"] for spec in stage.inputs}
+        reference = _reference(net, {**fed, image: network_inputs(step, image, stage.preprocess)})
+        _check_checkpoint(reference, step)
+        for id in own:
+            variant = manifest.variant(id)[1]
+            try:
+                tracer: Tracer = TRACERS[variant.format]
+                trace = tracer.trace(bundle.variant_path(variant), variant, fed)
+                reports.append(compare_layers(reference, trace, variant))
+            except (EnvironmentProblemError, UnknownNameError) as error:
+                found.untraced[id] = error.what
+            except PocketfaceError as error:
+                found.broken[id] = error.what
+        # A picture that another stage made is not cut out of the image: ``golden_problems`` makes it again.
+        if not any(before.task == "uniformize" for before in manifest.stages[:number]):
+            found.preprocess[stage.name] = check_preprocess(step, image, stage.preprocess, net)
+    return dataclasses.replace(found, reports=tuple(reports))
+
+
+def _step(case: Mapping[str, NDArray[Any]], stages: Sequence[Stage], number: int) -> dict[str, NDArray[Any]]:
+    """One step of a golden case as the golden case of its stage alone: the box is what the stages before made of it."""
+    scale = stages[0].preprocess.box_scale
+    view = View(case["image"], Crop.from_box(Box(*(float(value) for value in case["box"])), scale))
+    for before, stage in enumerate(stages[:number]):
+        view = onward({spec.name: case[f"step{before}.output.{spec.name}"] for spec in stage.outputs}, stage, view)
+    (cx, cy), half = (view.crop.cx, view.crop.cy), view.crop.side / scale / 2
+    box = case["box"] if number == 0 else np.array((cx - half, cy - half, cx + half, cy + half))
+    own = {f"step0.{name.partition('.')[2]}": case[name] for name in case if name.startswith(f"step{number}.")}
+    return {"image": case["image"], "box": box, **own}
 
 
 def _reference(net: nn.Module, inputs: Inputs) -> Reference:

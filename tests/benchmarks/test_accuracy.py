@@ -25,8 +25,8 @@ class Known:
     """Predicts the corners of each box moved by (3, 4), plus a shift in y given by the red of the first pixel."""
 
     def __init__(self, truth, score=0.75):
-        self.stage = SimpleNamespace(scheme=load_scheme("ibug68"))
-        self.variant, self.backend = SimpleNamespace(id="known"), SimpleNamespace(executor="by hand 1")
+        self.stage = SimpleNamespace(marks=load_scheme("ibug68"))
+        self.id, self.executor = "known", "by hand 1"
         self.truth, self.score, self.boxes = iter(truth), score, []
 
     def __call__(self, image, boxes):

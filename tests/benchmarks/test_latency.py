@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -42,7 +41,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch):
         class Scripted:
             def __init__(self, bundle, *, variant: str, threads: int) -> None:
                 self.variant, self.threads, self.times = variant, threads, iter(script[variant])
-                self.backend = SimpleNamespace(executor=f"script of {variant}")
+                self.executor = f"script of {variant}"
 
             def __call__(self, image, boxes) -> None:
                 calls.append((self.variant, self.threads))

@@ -44,8 +44,8 @@ class Witness:
     """Remembers what it is shown; its landmarks are the truth, moved as its box was moved."""
 
     def __init__(self, faces):
-        self.stage = SimpleNamespace(scheme=IBUG)
-        self.variant, self.backend = SimpleNamespace(id="witness"), SimpleNamespace(executor="by hand 1")
+        self.stage = SimpleNamespace(marks=IBUG)
+        self.id, self.executor = "witness", "by hand 1"
         self.faces, self.seen = faces, []
 
     def __call__(self, image, boxes):

@@ -15,7 +15,7 @@ from pocketface.compression.pipeline.ablation import run_ablation
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.page import collect, read_results, write_page
 from pocketface.compression.pipeline.run import RunResult, compress
-from pocketface.compression.recipe import dump_recipe, load_recipe
+from pocketface.compression.recipe_file import dump_recipe, load_recipe
 from pocketface.converters.verify import verify_bundle
 from pocketface.sdk import cli, load
 from pocketface.sdk.bundle import open_bundle

@@ -17,7 +17,7 @@ from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.models.mobilenetv2 import build as mobilenetv2
 from pocketface.compression.models.registry import MODELS
 from pocketface.compression.preflight import networks, preflight
-from pocketface.compression.recipe import dump_recipe
+from pocketface.compression.recipe_file import dump_recipe
 from pocketface.sdk.cli import main
 from pocketface.sdk.errors import BadInputError, ConfigError
 

@@ -11,8 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 from tiny_export import SIZE, TinyNet, inputs, tiny_net
+from torch import nn
 
-from pocketface.compression.quantize.base import QuantizeConfig, Quantizer, StaticConfig, check_modules, under
+from pocketface.compression.quantize.base import (
+    QuantizeConfig,
+    Quantizer,
+    StaticConfig,
+    check_modules,
+    for_network,
+    under,
+)
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.formats.interface import interface_of
@@ -150,5 +158,10 @@ def test_modules_that_do_not_exist_are_named_with_the_nearest() -> None:
 
 
 def test_heads_are_spared_unless_told_otherwise() -> None:
-    assert StaticConfig().weights_only == ("points", "score")
     assert StaticConfig().float_first
+    assert for_network(StaticConfig(), None).weights_only == ("points", "score")
+    net = nn.Identity()
+    net.heads, net.exact = ("box",), ("gtn",)  # type: ignore[assignment]
+    assert for_network(StaticConfig(), net) == StaticConfig(weights_only=("box",), keep_float=("gtn",))
+    told = StaticConfig(weights_only=(), keep_float=("gtn", "stem"))
+    assert for_network(told, net) == told

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pocketface.compression.recipe import Recipe, parse_recipe
+from pocketface.compression.recipe import Recipe
+from pocketface.compression.recipe_file import parse_recipe
 
 NETWORK: dict[str, Any] = {"model": {"name": "mobilenetv2", "width": 0.25, "input_size": 32}, "loss": {"name": "l1"}}
 SHORT: dict[str, Any] = {"epochs": 3, "batch_size": 8, "ema": 0.9}

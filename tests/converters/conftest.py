@@ -51,8 +51,8 @@ def golden(stage: Stage) -> list[dict[str, Any]]:
 def annotated() -> References:
     """Faces whose truth is near what the network says, so that the NME is a sane number."""
     found = references(torch_run(tiny_net()), inputs(6, seed=4))
-    noise = np.random.default_rng(0).normal(0, 0.02, found.points.shape).astype(np.float32)
-    return References(found.inputs, found.points, found.score, found.points + noise)
+    noise = np.random.default_rng(0).normal(0, 0.02, found.main.shape).astype(np.float32)
+    return References(found.inputs, found.outputs, found.main + noise)
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,10 @@ def made(count: int = 3, points: int = 4, seed: int = 0) -> References:
     rng = np.random.default_rng(seed)
     return References(
         rng.normal(size=(count, 3, 8, 8)).astype(np.float32),
-        rng.uniform(-0.4, 0.4, (count, points, 2)).astype(np.float32),
-        rng.normal(size=count).astype(np.float32),
+        {
+            "points": rng.uniform(-0.4, 0.4, (count, points, 2)).astype(np.float32),
+            "score": rng.normal(size=count).astype(np.float32),
+        },
         rng.uniform(-0.4, 0.4, (count, points, 2)).astype(np.float32),
     )
 
@@ -47,8 +49,8 @@ def shifted(part: References, points: Array, score: Array) -> object:
     def run(tensor: Array) -> Mapping[str, Array]:
         index = next(i for i in range(len(part)) if np.array_equal(part.inputs[i], tensor[0]))
         return {
-            "points": part.points[index : index + 1] + points[index : index + 1],
-            "score": part.score[index : index + 1] + score[index : index + 1],
+            "points": part.outputs["points"][index : index + 1] + points[index : index + 1],
+            "score": part.outputs["score"][index : index + 1] + score[index : index + 1],
         }
 
     return run
@@ -91,11 +93,11 @@ def test_errors_by_hand() -> None:
     assert found.outputs["points"].mean_error == pytest.approx(0.07 / 16, abs=1e-6)
     assert found.max_pixel_error == pytest.approx(0.05 * 8, abs=1e-5)  # 8 px inputs
     assert found.mean_pixel_error == pytest.approx(0.05 * 8 / 8, abs=1e-5)  # 8 landmarks in all
-    gap = abs(sigmoid(float(part.score[1]) + 1) - sigmoid(float(part.score[1])))
+    gap = abs(sigmoid(float(part.outputs["score"][1]) + 1) - sigmoid(float(part.outputs["score"][1])))
     assert found.outputs["score"].max_error == pytest.approx(gap, abs=1e-6)
     assert found.outputs["score"].mean_error == pytest.approx(gap / 2, abs=1e-6)
     # Raw outputs: the logit is off by 1, the points by 0.04, each over the largest value of either face.
-    largest = {"points": float(np.abs(part.points).max()), "score": float(np.abs(part.score).max())}
+    largest = {name: float(np.abs(value).max()) for name, value in part.outputs.items()}
     assert found.outputs["points"].relative_error == pytest.approx(0.04 / largest["points"], rel=1e-4)
     assert found.outputs["score"].relative_error == pytest.approx(1 / largest["score"], rel=1e-4)
 
@@ -115,14 +117,17 @@ def test_nme_against_a_slow_loop() -> None:
         total = 0.0
         for face in range(3):
             unit = math.dist(part.truth[face, 0], part.truth[face, 1])
-            distances = [math.dist(part.points[face, i] + shift[face, i], part.truth[face, i]) for i in range(4)]
+            distances = [math.dist(part.main[face, i] + shift[face, i], part.truth[face, i]) for i in range(4)]
             total += sum(distances) / 4 / unit
         assert value == pytest.approx(100 * total / 3, rel=1e-5)
 
 
 def test_golden_cases_count_for_errors_and_not_for_the_nme() -> None:
     golden, faces = made(2, seed=1), made(3, seed=2)
-    both = References(*(np.concatenate([getattr(golden, n), getattr(faces, n)]) for n in ("inputs", "points", "score")))
+    both = References(
+        np.concatenate([golden.inputs, faces.inputs]),
+        {name: np.concatenate([golden.outputs[name], faces.outputs[name]]) for name in ("points", "score")},
+    )
     points = np.zeros((5, 4, 2), np.float32)
     points[:2, :, 0] = 0.02
     run = shifted(both, points, np.zeros(5, np.float32))
@@ -161,7 +166,7 @@ def test_one_value_that_is_not_finite_fails(bad: float, where: str) -> None:
 def test_an_output_of_the_wrong_shape_fails() -> None:
     part = made(1)
     found = compare(
-        lambda _: {"points": part.points[:, :3], "score": part.score},
+        lambda _: {"points": part.main[:, :3], "score": part.outputs["score"]},
         variant="v",
         executor="e",
         faces=part,
@@ -249,13 +254,13 @@ def test_the_manifest_gets_the_figures() -> None:
 def test_references_that_do_not_belong_together_are_refused() -> None:
     part = made(2)
     with pytest.raises(BadInputError, match="references of shapes"):
-        References(part.inputs, part.points[:1], part.score)
+        References(part.inputs, {**part.outputs, "points": part.main[:1]})
     with pytest.raises(BadInputError, match="references of shapes"):
-        References(part.inputs, part.points, part.score, part.points[:, :2])
-    broken = part.points.copy()
+        References(part.inputs, part.outputs, part.main[:, :2])
+    broken = part.main.copy()
     broken[0, 0, 0] = np.nan
     with pytest.raises(BadInputError, match="reference points hold NaN"):
-        References(part.inputs, broken, part.score)
+        References(part.inputs, {**part.outputs, "points": broken})
 
 
 @pytest.mark.slow

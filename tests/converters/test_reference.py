@@ -36,8 +36,8 @@ def stage(**changes: object) -> Stage:
 def test_one_by_one_gives_what_a_batch_gives() -> None:
     found = references(torch_run(tiny_net()), inputs(5))
     points, score = torch_outputs(inputs(5))
-    assert np.abs(found.points - points).max() < 1e-6
-    assert np.abs(found.score - score).max() < 1e-5
+    assert np.abs(found.main - points).max() < 1e-6
+    assert np.abs(found.outputs["score"] - score).max() < 1e-5
 
 
 def test_the_network_keeps_its_mode_and_no_inputs_are_refused() -> None:
@@ -58,7 +58,7 @@ def test_a_golden_case_follows_an_image_through_every_step() -> None:
     assert float(case["step0.decoded.score"]) == pytest.approx(1 / (1 + np.exp(-score[0])), abs=1e-6)
     assert [case[name].dtype for name in ("image", "box", "step0.input.image")] == [np.uint8, np.float64, np.float32]
     again = golden_references([case, case])
-    assert again.points.shape == (2, POINTS, 2)
+    assert again.main.shape == (2, POINTS, 2)
 
 
 def test_preprocessing_follows_the_stage() -> None:

@@ -24,7 +24,7 @@ def outputs() -> dict[str, np.ndarray]:
 
 
 def test_decode_by_hand(stage: Stage) -> None:
-    points, score = decode(outputs(), stage, Crop(100, 50, 40))
+    points, score, _ = decode(outputs(), stage, Crop(100, 50, 40))
     assert points.dtype == np.float32
     assert points.tolist() == [[100, 50], [80, 30], [120, 60], [130, 50]]
     assert score == pytest.approx(0.75)

@@ -1,0 +1,202 @@
+"""RULe (Dapogny et al., FG 2023): its tables, generated from a run's stored figures, each beside the paper's.
+
+The paper's figures are quoted as printed; they are on other data (WFLW, AFLW2000-3D, 300VW), other sizes and another
+machine, so only their order and their ratios can be compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pocketface.benchmarks.head_pose import PoseAccuracy
+from pocketface.benchmarks.metrics import Accuracy
+from pocketface.benchmarks.reports.markdown import header, table
+from pocketface.benchmarks.video import VideoResult
+from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.files import write_atomic
+from pocketface.sdk.manifest import ChainRun, DataSource
+
+RESULTS = "results.json"
+
+TABLE_I = {
+    "teacher-landmarks": ("AC-DC", 4.49, 5.29, 500),
+    "landmarks": ("AC-DC-s", 4.79, 5.55, 105),
+    "row-small": ("AC-DC-s-small", 4.94, 5.59, 60),
+    "row-thin": ("AC-DC-s-thin", 5.37, 5.69, 48),
+    "row-sep": ("AC-DC-s-sep", 5.51, 5.70, 50),
+}
+"""Network -> the paper's name, NME on WFLW, head pose MAE on AFLW2000-3D, milliseconds on a CPU (Table I)."""
+
+ALL = {"LE": 32.98, "R-U-LE": 10.85}
+"""NME on WFLW under all degradations at once (section IV-D)."""
+
+VIDEO = {
+    ("LE", "spatial x8"): 15.81,
+    ("R-U-LE", "spatial x8"): 6.60,
+    ("LE", "spatial x8, temporal x10"): 19.84,
+    ("R-U-LE", "spatial x8, temporal x10"): 11.08,
+}
+"""NME on 300VW (section IV-E)."""
+
+
+class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One trained network.
+
+    Attributes:
+        hints: lambda_kd of a landmark network; None of another.
+        accuracy, pose: of a landmark network, on clean test faces.
+        last: figures of its last epoch.
+    """
+
+    name: str
+    model: str
+    width: float
+    input_size: int
+    parameters: int
+    flops: int
+    epochs: int
+    minutes: float
+    hints: float | None = None
+    accuracy: Accuracy | None = None
+    pose: PoseAccuracy | None = None
+    last: dict[str, float] = msgspec.field(default_factory=dict)
+
+
+class RuleResults(msgspec.Struct, frozen=True, kw_only=True):
+    """A chain's run, as RUN/results.json keeps it."""
+
+    kind: str = "chain"
+    name: str
+    seed: int
+    recipe: str
+    recipe_sha256: str
+    commit: str
+    data: tuple[DataSource, ...]
+    machine: str
+    networks: tuple[NetworkRow, ...]
+    default: str
+    chains: dict[str, Accuracy]
+    degraded: dict[str, dict[str, Accuracy]]
+    video: dict[str, dict[str, VideoResult]]
+    runs: tuple[ChainRun, ...]
+    warning: str = ""
+
+
+def read(path: Path) -> RuleResults:
+    """Read RUN/results.json of a chain's run.
+
+    Raises:
+        BadInputError: it is missing, or none of a chain.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RuleResults)
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise BadInputError(
+            f"{path}: no figures of a chain's run ({error})", next="Run pocketface compress with a chain's recipe"
+        ) from error
+
+
+def write(results: RuleResults, path: Path) -> None:
+    """Write the page, and its figures beside it as ``.json``."""
+    command = f"pocketface results {path.with_suffix('.json')} --page {path}"
+    write_atomic(path, page(results, command=command).encode(), force=True)
+    figures = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
+    write_atomic(path.with_suffix(".json"), figures, force=True)
+
+
+def page(results: RuleResults, *, command: str) -> str:
+    """The whole page, Markdown."""
+    splits = ", ".join(f"{part.faces} {part.split}" for part in results.data)
+    parts = [
+        header(
+            f"{results.name}: RULe, relocalize - uniformize - landmarks",
+            command=command,
+            facts={
+                "data": f"{results.data[0].name}: {splits}; SHA-256 {results.data[-1].sha256[:16]} (test)",
+                "seed": str(results.seed),
+                "recipe": f"{results.name}, SHA-256 {results.recipe_sha256[:16]}",
+                "commit": results.commit,
+                "machine": results.machine,
+            },
+        ),
+        "## Table I: landmark networks on clean faces\n\n" + table_one(results),
+        "## Under each degradation\n\nNME in percent; the same landmark weights in all rows. Paper, under all: "
+        f"LE {ALL['LE']}, R-U-LE {ALL['R-U-LE']} (WFLW).\n\n" + degraded_table(results),
+        "## Video\n\n" + video_table(results),
+        "## Chains\n\n" + chains_table(results),
+        f"## Recipe\n\n```yaml\n{results.recipe}```\n",
+    ]
+    return "\n".join(parts)
+
+
+def table_one(results: RuleResults) -> str:
+    """Table I: NME and pose error of the teacher and of each student."""
+    rows = []
+    for row in results.networks:
+        if row.accuracy is None:
+            continue
+        name, nme, pose, ms = TABLE_I.get(row.name, (row.name.removeprefix("row-"), None, None, None))
+        rows.append(
+            {
+                "network": name,
+                "input px": row.input_size,
+                "width": row.width,
+                "M parameters": row.parameters / 1e6,
+                "M FLOPs": row.flops / 1e6,
+                "NME %": row.accuracy.nme,
+                "pose MAE deg": None if row.pose is None else row.pose.mae,
+                "hints": "" if row.hints is None else f"{row.hints:g}",
+                "minutes": row.minutes,
+                "paper: NME %": nme,
+                "paper: pose": pose,
+                "paper: ms": ms,
+            }
+        )
+    return table(rows, digits={"minutes": 0, "M FLOPs": 0, "paper: ms": 0})
+
+
+def degraded_table(results: RuleResults) -> str:
+    """One row a degradation, one column a part of the chain; and what the whole gains over landmarks alone."""
+    columns = list(results.degraded)
+    first, last = columns[0], columns[-1]
+    rows: list[dict[str, Any]] = []
+    for name in results.degraded[first]:
+        found = {column: results.degraded[column][name].nme for column in columns}
+        gain = 100 * (1 - found[last] / found[first])
+        rows.append({"degradation": name, **found, f"{last} against {first}, %": gain})
+    return table(rows, digits={f"{last} against {first}, %": 0})
+
+
+def video_table(results: RuleResults) -> str:
+    """Moving faces: boxes from the frame before."""
+    rows = []
+    for row, found in results.video.items():
+        for name, result in found.items():
+            rows.append(
+                {
+                    "row": row,
+                    "protocol": name,
+                    "NME %": result.accuracy.nme,
+                    "median %": result.accuracy.median,
+                    "FR@0.1 %": result.accuracy.fr,
+                    "lost boxes %": result.lost,
+                    "paper: NME %": VIDEO.get((row, name)),
+                }
+            )
+    return table(rows)
+
+
+def chains_table(results: RuleResults) -> str:
+    """Every chain that ships: accuracy on clean faces and milliseconds by stage, one thread."""
+    rows = []
+    for run in results.runs:
+        row: dict[str, Any] = {"chain": run.id, "NME %": results.chains[run.id].nme}
+        for latency in run.latency:
+            if latency.threads == 1:
+                row |= {f"{stage} ms": value for stage, value in latency.stages.items()}
+                row |= {"p50 ms": latency.p50_ms, "peak MB": latency.peak_rss_mb}
+        rows.append(row)
+    return table(rows)

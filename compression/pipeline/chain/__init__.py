@@ -1,0 +1,1 @@
+"""A chain's run, stage by stage: train -> inputs -> run."""

@@ -1,0 +1,38 @@
+"""The networks of a recipe of either kind, trained by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pocketface.compression.pipeline.chain.train import chain_networks
+from pocketface.compression.pipeline.context import ChainContext, Context
+from pocketface.compression.pipeline.store import Done
+from pocketface.compression.pipeline.train import train_stage
+from pocketface.sdk.errors import UnknownNameError
+
+
+def network_names(context: Context | ChainContext) -> list[str]:
+    """Names of a recipe's networks, in the order in which they are trained."""
+    if isinstance(context, ChainContext):
+        return list(context.recipe.networks())
+    return [*sorted(context.recipe.teachers), "student"]
+
+
+def train_networks(context: Context | ChainContext, only: Sequence[str] = ()) -> dict[str, Done]:
+    """Train networks, and before each what it learns from.
+
+    Args:
+        only: their names; all by default.
+
+    Raises:
+        UnknownNameError: the recipe has no network of a name in ``only``.
+    """
+    known = network_names(context)
+    for name in only:
+        if name not in known:
+            raise UnknownNameError("network", name, known)
+    if isinstance(context, ChainContext):
+        return {name: trained.done for name, trained in chain_networks(context, only).items()}
+    recipe = context.recipe
+    specs = {**recipe.teachers, "student": recipe.student}
+    return {name: train_stage(context, name, specs[name]).done for name in only or known}

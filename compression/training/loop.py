@@ -1,0 +1,156 @@
+"""Lightning's loop as every training here uses it: a checkpoint every epoch, resumable, the history in a small file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from torch import nn
+
+from pocketface.compression.recipe import TrainSpec
+from pocketface.sdk.errors import EnvironmentProblemError
+from pocketface.sdk.files import write_atomic
+
+WEIGHTS, HISTORY, CHECKPOINT = "weights.safetensors", "history.json", "last.ckpt"
+
+
+class History(Callback):
+    """Loss and validation error of every epoch, in a small file that the report reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Kept in a file, not in the checkpoint: rows of epochs that a killed run repeats are replaced.
+        rows = json.loads(self.path.read_text()) if self.path.exists() else []
+        epoch = trainer.current_epoch
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        rows = [row for row in rows if row["epoch"] < epoch] + [{"epoch": epoch, **figures}]
+        write_atomic(self.path, json.dumps(rows, indent=1).encode(), force=True)
+        logging.getLogger("pocketface").info("%s epoch %d %s", self.path.parent.name, epoch, figures)
+
+
+class Interrupts(Callback):
+    """Ctrl-C that is not lost: one that comes while torch writes a checkpoint is swallowed in there, and the training
+    would go on. The next batch asks again.
+
+    Use it as a context manager around ``trainer.fit``, and as one of its callbacks.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupts:
+        # Only the main thread gets signals, and may say what happens then.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.getsignal(signal.SIGINT)
+            if callable(self._before):
+                signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if callable(self._before):
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.asked = True
+        self._before(number, frame)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+def run_loop(
+    module: pl.LightningModule, data: pl.LightningDataModule, folder: Path, spec: TrainSpec, *, progress: bool = True
+) -> None:
+    """Train a module to its end, going on from the last finished epoch if ``folder`` holds its checkpoint.
+
+    The caller writes the weights and then calls `forget_checkpoint`.
+
+    Args:
+        module, data: what is trained, on what.
+        folder: gets the history and, while training, the checkpoint.
+        spec: epochs, averaging, precision, devices.
+
+    Raises:
+        EnvironmentProblemError: the disk is full or not writable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = ModelCheckpoint(
+        folder, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+    )
+    interrupts = Interrupts()
+    callbacks: list[Callback] = [checkpoint, History(folder / HISTORY), interrupts]
+    if spec.ema:
+        callbacks.append(EMAWeightAveraging(decay=spec.ema))
+    if progress:
+        callbacks.append(RichProgressBar(leave=False))
+    trainer = pl.Trainer(
+        max_epochs=spec.epochs,
+        precision=spec.precision,  # type: ignore[arg-type]
+        devices=spec.devices,
+        accelerator="auto",
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+    previous = folder / CHECKPOINT
+    try:
+        with interrupts:
+            trainer.fit(module, data, ckpt_path=previous if previous.exists() else None, weights_only=False)
+    except OSError as error:
+        raise EnvironmentProblemError(
+            f"{folder}: {error.strerror or error}",
+            next="Free some space and run the same command again; it goes on from here",
+        ) from error
+    except SystemExit as error:
+        # Lightning answers Ctrl-C with exit(1) and ignores further ones; the caller should see what it was.
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from error
+
+
+def forget_checkpoint(folder: Path) -> None:
+    """Remove what only an unfinished training needs."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def optimiser(net: nn.Module, spec: TrainSpec) -> torch.optim.AdamW:
+    """AdamW, without weight decay on biases and batch norm."""
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    others = [p for p in net.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=spec.lr)
+
+
+def lr_factor(spec: TrainSpec, total_steps: int) -> Callable[[int], float]:
+    """Step -> share of the peak learning rate: a linear warm-up, then the recipe's schedule."""
+    total = max(1, total_steps)
+    warm = spec.warmup * total / max(1, spec.epochs)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        done = (step - warm) / max(1.0, total - warm)
+        if spec.schedule == "constant":
+            return 1.0
+        if spec.schedule == "poly":
+            return max(0.0, 1 - done) ** 0.9
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+    return factor

@@ -1,0 +1,226 @@
+"""A chain's whole run on drawn faces, at the smallest size: networks, files, bundle, tables; what it skips, what it
+refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from pocketface.benchmarks.papers import rule
+from pocketface.benchmarks.robustness import ROWS
+from pocketface.compression.chain_recipe import ChainRecipe
+from pocketface.compression.pipeline.chain.inputs import correction
+from pocketface.compression.pipeline.chain.measure import part_rows
+from pocketface.compression.pipeline.chain.run import ChainResult, compress_chain
+from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.pipeline.networks import train_networks
+from pocketface.compression.recipe_file import dump_recipe, load_any, load_recipe, parse_recipe
+from pocketface.converters.verify import verify_bundle
+from pocketface.sdk import load
+from pocketface.sdk.bundle import open_bundle
+from pocketface.sdk.cli import app
+from pocketface.sdk.errors import ConfigError, GateFailedError, UnknownNameError
+from pocketface.sdk.geometry import Box, Crop
+
+SHIPPED = Path(__file__).parents[2] / "compression" / "recipes" / "rule68.yaml"
+SHORT: dict[str, Any] = {"epochs": 1, "batch_size": 8, "lr": 1e-3}
+ALIGN: dict[str, Any] = {
+    "model": {"name": "acdc_s", "width": 0.125, "input_size": 32},
+    "train": SHORT,
+    "augment": {"rotation": 10, "flip": 0.5, "occlusion": 0.0, "noise": 2, "brightness": 10},
+}
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "tiny",
+        "data": {"name": "drawn", "format": "pts", "train": ["train"], "test": ["test"], "backgrounds": 0},
+        "teachers": {"landmarks": {**ALIGN, "model": {**ALIGN["model"], "name": "acdc"}, "lambda_kd": 0.0}},
+        "stages": {
+            "relocalize": {
+                "model": {"name": "relocalizer", "width": 0.125, "input_size": 64},
+                "train": SHORT,
+                "degrade": "box",
+            },
+            "uniformize": {
+                "model": {"name": "uniformizer_mobile", "width": 0.25, "input_size": 32},
+                "train": SHORT,
+                "degrade": "light",
+                "adversarial": 0.0,
+                "perceptual": 0.0,
+                "identity": 0.0,
+                "pixel": 1.0,
+            },
+            "landmarks": {**ALIGN, "train": {**SHORT, "views": 1}},
+        },
+        "rows": {"without hints": {**ALIGN, "lambda_kd": 0.0}},
+        "export": {
+            "formats": {"onnx": ["fp32", "w8a8"]},
+            "calibration_faces": 8,
+            "golden_faces": 2,
+            "parity_faces": 4,
+        },
+        "bench": {"threads": [1], "runs": 3, "warmup": 1},
+        "gates": {"max_nme_increase": {"w8a8": 50.0}},
+        "weights_licence": "none",
+        **changes,
+    }
+
+
+def recipe(**changes: Any) -> ChainRecipe:
+    return parse_recipe(raw(**changes), "tiny", ChainRecipe)
+
+
+@pytest.fixture(scope="module")
+def run(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainContext, ChainResult]:
+    context = ChainContext(recipe(), drawn_folder, tmp_path_factory.mktemp("run"), progress=False)
+    return context, compress_chain(context)
+
+
+@pytest.mark.slow
+def test_a_run_gives_a_chain_that_verifies_and_runs(run: tuple[ChainContext, ChainResult], drawn_folder: Path):
+    context, result = run
+    assert result.bundle == context.run / "bundle"
+    with open_bundle(result.bundle) as bundle:
+        assert [stage.name for stage in bundle.manifest.stages] == ["relocalize", "uniformize", "landmarks"]
+        assert bundle.manifest.chains == ("fp32.onnx", "w8a8.onnx")
+        assert verify_bundle(bundle).failures() == []
+        for chain in bundle.manifest.runs:
+            assert chain.metrics["nme"] > 0
+            assert set(chain.latency[0].stages) == {"relocalize", "uniformize", "landmarks"}
+    image = next((drawn_folder / "test").glob("*.png"))
+    (face,) = load(result.bundle)(image)
+    assert face.points.shape == (68, 2)
+    assert face.pose is not None
+    assert face.crop_box is not None
+    for name in ("relocalize", "uniformize", "landmarks"):
+        assert (context.run / f"{name}.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_rows_share_the_landmark_weights(run: tuple[ChainContext, ChainResult]):
+    context, result = run
+    assert list(result.measured.degraded) == ["LE", "R-LE", "U-LE", "R-U-LE"]
+    assert all(list(found) == list(ROWS) for found in result.measured.degraded.values())
+    hashes = set()
+    for row in ("LE", "R-LE", "U-LE"):
+        with open_bundle(context.store.root / f".row-{row}") as bundle:
+            variant = bundle.manifest.chain(None)[-1][1]
+            hashes.add(variant.files[0].sha256)
+    with open_bundle(result.bundle) as bundle:
+        hashes.add(bundle.manifest.chain(None)[-1][1].files[0].sha256)
+    assert len(hashes) == 1
+    # Light changes no box and a box no light, but the stage that is there for the other still runs.
+    found = result.measured.degraded
+    assert found["LE"]["none"].nme != found["R-LE"]["none"].nme != found["R-U-LE"]["none"].nme
+
+
+@pytest.mark.slow
+def test_what_is_done_is_not_done_again(run: tuple[ChainContext, ChainResult]):
+    context, result = run
+    before = {path.name for path in context.store.root.iterdir()}
+    again = compress_chain(ChainContext(context.recipe, context.data, context.run, progress=False))
+    assert {path.name for path in context.store.root.iterdir()} == before
+    assert all(not trained.done.fresh for trained in again.networks.values())
+    assert again.measured == result.measured
+
+
+@pytest.mark.slow
+def test_a_failed_gate_of_one_stage_ships_no_such_chain(run: tuple[ChainContext, ChainResult]):
+    context, _ = run
+    strict = recipe(gates={"max_nme_increase": {"w8a8": 50.0}, "max_size_mb": {"w8a8.onnx": 0.0001}})
+    with pytest.raises(GateFailedError, match=r"relocalize\.w8a8\.onnx: size"):
+        compress_chain(ChainContext(strict, context.data, context.run, progress=False))
+    with open_bundle(context.run / "bundle") as bundle:
+        assert bundle.manifest.chains == ("fp32.onnx",)
+    compress_chain(ChainContext(context.recipe, context.data, context.run, progress=False))
+
+
+@pytest.mark.slow
+def test_the_page_is_made_of_the_stored_figures(run: tuple[ChainContext, ChainResult], tmp_path: Path, capsys):
+    context, result = run
+    page = tmp_path / "rule.md"
+    app(["results", str(context.run), "--page", str(page)], standalone_mode=False)
+    text = page.read_text()
+    figures = rule.read(tmp_path / "rule.json")
+    assert figures.chains == result.measured.accuracy
+    assert f"{result.measured.degraded['R-U-LE']['all'].nme:.2f}" in text
+    assert "AC-DC-s" in text
+    assert "| without hints |" in text
+    again = tmp_path / "again.md"
+    app(["results", str(tmp_path / "rule.json"), "--page", str(again)], standalone_mode=False)
+    assert again.read_text().splitlines()[6:] == text.splitlines()[6:]
+
+
+@pytest.mark.slow
+def test_one_network_can_be_trained_by_itself(drawn_folder: Path, tmp_path: Path):
+    context = ChainContext(recipe(), drawn_folder, tmp_path, progress=False)
+    assert list(train_networks(context, ["row-without hints"])) == ["row-without hints"]
+    assert {path.name.rpartition("-")[0] for path in context.store.root.iterdir() if path.is_dir()} == {
+        "row-without_hints",
+        "pose",
+    }
+    with pytest.raises(UnknownNameError, match="row-nothing"):
+        train_networks(context, ["row-nothing"])
+
+
+def test_pixels_are_refused_before_anything_is_trained(drawn_folder: Path, tmp_path: Path):
+    pixels = recipe(export={"formats": {"onnx": ["fp32"]}, "input": "pixels"})
+    with pytest.raises(ConfigError, match="pixels"):
+        compress_chain(ChainContext(pixels, drawn_folder, tmp_path, progress=False))
+    assert list((tmp_path / "stages").iterdir()) == []
+
+
+def test_the_shipped_recipe_round_trips(tmp_path: Path):
+    shipped = load_any(SHIPPED)
+    assert isinstance(shipped, ChainRecipe)
+    (tmp_path / "again.yaml").write_text(dump_recipe(shipped))
+    assert load_any(tmp_path / "again.yaml") == shipped
+    assert list(shipped.networks())[:5] == [
+        "relocalize",
+        "teacher-uniformize",
+        "uniformize",
+        "teacher-landmarks",
+        "landmarks",
+    ]
+    with pytest.raises(ConfigError, match="is a chain's"):
+        load_recipe(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "match"),
+    [
+        ("landmarks", {"lambda_kd": 1.5}, r"lambda_kd: 1\.5"),
+        ("landmarks", {"markups": ["5"]}, "68 among them"),
+        ("landmarks", {"degrade": "fog"}, "degradation 'fog'"),
+        ("landmarks", {"stage_weights": [0.1, 0.2, -1, 1]}, "stage_weights"),
+        ("uniformize", {"perceptual": -1.0}, "perceptual"),
+        ("relocalize", {"degrade": "fog"}, "degradation 'fog'"),
+        ("relocalize", {"degarde": "all"}, "did you mean 'degrade'"),
+    ],
+)
+def test_what_a_recipe_may_not_say(part: str, change: dict[str, Any], match: str):
+    stages = raw()["stages"]
+    with pytest.raises((ConfigError, UnknownNameError), match=match):
+        recipe(stages={**stages, part: {**stages[part], **change}})
+
+
+def test_rows_are_named_as_in_the_paper():
+    assert list(part_rows(["relocalize", "uniformize", "landmarks"])) == ["LE", "R-LE", "U-LE", "R-U-LE"]
+    assert list(part_rows(["relocalize", "landmarks"])) == ["LE", "R-LE"]
+    assert list(part_rows(["landmarks"])) == ["LE"]
+
+
+def test_the_correction_gives_the_true_box():
+    """Eq 1 by hand: a crop of side 40 about (50, 50), a true box of side 20 about (60, 45)."""
+    found = correction(Crop(50, 50, 40), Box(50, 35, 70, 55))
+    np.testing.assert_allclose(found, [10 / 40, -5 / 40, 0.5, 0.5])
+
+
+def test_a_recipe_s_hash_changes_with_its_rows():
+    one, other = recipe(), recipe(rows={})
+    assert msgspec.json.encode(one) != msgspec.json.encode(other)
