@@ -6,10 +6,8 @@ import json
 import logging
 import math
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -39,38 +37,6 @@ class History(Callback):
         logging.getLogger("pocketface").info("%s epoch %d %s", self.path.parent.name, epoch, figures)
 
 
-class Interrupts(Callback):
-    """Ctrl-C that is not lost: one that comes while torch writes a checkpoint is swallowed in there, and the training
-    would go on. The next batch asks again.
-
-    Use it as a context manager around ``trainer.fit``, and as one of its callbacks.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> Interrupts:
-        # Only the main thread gets signals, and may say what happens then.
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.getsignal(signal.SIGINT)
-            if callable(self._before):
-                signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if callable(self._before):
-            signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.asked = True
-        self._before(number, frame)
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-
-
 def run_loop(
     module: pl.LightningModule, data: pl.LightningDataModule, folder: Path, spec: TrainSpec, *, progress: bool = True
 ) -> None:
@@ -90,8 +56,7 @@ def run_loop(
     checkpoint = ModelCheckpoint(
         folder, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
     )
-    interrupts = Interrupts()
-    callbacks: list[Callback] = [checkpoint, History(folder / HISTORY), interrupts]
+    callbacks: list[Callback] = [checkpoint, History(folder / HISTORY)]
     if spec.ema:
         callbacks.append(EMAWeightAveraging(decay=spec.ema))
     if progress:
@@ -111,8 +76,7 @@ def run_loop(
     )
     previous = folder / CHECKPOINT
     try:
-        with interrupts:
-            trainer.fit(module, data, ckpt_path=previous if previous.exists() else None, weights_only=False)
+        trainer.fit(module, data, ckpt_path=previous if previous.exists() else None, weights_only=False)
     except OSError as error:
         raise EnvironmentProblemError(
             f"{folder}: {error.strerror or error}",
@@ -122,6 +86,7 @@ def run_loop(
         # Lightning answers Ctrl-C with exit(1) and ignores further ones; the caller should see what it was.
         if not trainer.interrupted:
             raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from error
 
 
