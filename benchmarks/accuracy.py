@@ -16,6 +16,7 @@ from pocketface.benchmarks.metrics import THRESHOLD, Accuracy, landmark_errors, 
 from pocketface.sdk.errors import AnnotationError, BadInputError, ImageError
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.images import read_image
+from pocketface.sdk.manifest import Scheme
 from pocketface.sdk.predictor import Predictor
 from pocketface.sdk.terminal import write_json
 
@@ -138,13 +139,7 @@ def evaluate(
         BundleError: the network's output is not usable, for example NaN.
     """
     scheme = predictor.stage.marks
-    for face in faces:
-        if len(face.points) != scheme.points:
-            raise BadInputError(
-                f"{face.name}: {len(face.points)} points",
-                expected=f"{scheme.points}, as the bundle's scheme {scheme.name}",
-                next="Evaluate on data annotated in that scheme",
-            )
+    check_markup(faces, scheme)
     kept: list[Face] = []
     points: list[NDArray[np.float32]] = []
     scores: list[float] = []
@@ -182,6 +177,21 @@ def evaluate(
         scores=np.array(scores, np.float64),
         predictions=predictions,
     )
+
+
+def check_markup(faces: Sequence[Face], scheme: Scheme) -> None:
+    """Refuse faces with other landmarks than a scheme's.
+
+    Raises:
+        BadInputError: naming the first one.
+    """
+    for face in faces:
+        if len(face.points) != scheme.points:
+            raise BadInputError(
+                f"{face.name}: {len(face.points)} points",
+                expected=f"{scheme.points}, as the bundle's scheme {scheme.name}",
+                next="Evaluate on data annotated in that scheme",
+            )
 
 
 def _overlaps(name: str, box: Box, image: NDArray[np.uint8]) -> None:

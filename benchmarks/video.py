@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketface.benchmarks.accuracy import check_markup
 from pocketface.benchmarks.data.degrade import degrade_image
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.motion import MotionSpec, frames
@@ -73,7 +74,7 @@ def evaluate_video(
         progress: told the number of faces done.
 
     Raises:
-        BadInputError: no faces, a factor below 1, or fewer than two frames are left.
+        BadInputError: no faces, faces of another mark-up, a factor below 1, or fewer than two frames are left.
     """
     spec = motion or MotionSpec()
     kept = range(0, spec.frames, temporal) if temporal >= 1 else ()
@@ -82,23 +83,25 @@ def evaluate_video(
             f"{len(faces)} faces, spatial {spatial}, one of {temporal} of {spec.frames} frames",
             expected="faces, a spatial factor of 1 or more, and two frames or more",
         )
+    check_markup(faces, predictor.stage.marks)
     normaliser = predictor.stage.marks.normaliser
     errors, lost = [], 0
     for done, face in enumerate(faces, 1):
-        box: Box | None = None
-        for number, frame in enumerate(frames(face, spec, normaliser=normaliser, seed=seed)):
-            if number not in kept:
-                continue
+        given, found = None, None
+        for frame in frames(face, spec, normaliser=normaliser, seed=seed, every=temporal):
             image = degrade_image(frame.image, {"downsample": spatial}, name=face.name, seed=seed)
-            given = Box.around(frame.points) if box is None else box
-            (found,) = predictor(image, [given])
-            if box is not None:
+            first = found is None
+            if found is None:
+                given = Box.around(frame.points)
+            else:
+                box = Box.around(found.points)
+                try:
+                    given = box.checked((spec.size, spec.size))
+                except BadInputError:
+                    lost += 1
+            (found,) = predictor(image, [given])  # type: ignore[list-item]
+            if not first:
                 errors.append(landmark_errors(found.points[None], frame.points[None], normaliser)[0])
-            box = Box.around(found.points)
-            try:
-                box.checked((spec.size, spec.size))
-            except BadInputError:
-                lost, box = lost + 1, given
         if progress is not None:
             progress(done)
     return VideoResult(

@@ -54,17 +54,18 @@ _SMALL = (
 )
 _HEADS = (
     "biases, scales and the first layer stay in float: at most 1.2 % of the values of face68; the heads keep float "
-    "arithmetic on 8-bit weights: 4 of its 52 layers, 3 of 7 in a network made for tests"
+    "arithmetic on 8-bit weights: 4 of its 52 layers, 3 of 7 in a network made for tests; the soft-argmax of "
+    "AC-DC-s-sep, which stays in float, is 15 % of its values"
 )
 
 BOUNDS: Mapping[str, Bounds] = {
     "fp32": Bounds(("float32",), 1.0, why="nothing to explain: a float file has float weights"),
-    "fp16": Bounds(("float16",), 0.9, ("float32",), why="TFLite keeps biases and added constants in float32"),
-    "w8": Bounds(_EIGHT, 0.85, _FLOATS, why=_SMALL),
+    "fp16": Bounds(("float16",), 0.85, ("float32",), why="TFLite keeps biases and added constants in float32"),
+    "w8": Bounds(_EIGHT, 0.8, _FLOATS, why=_SMALL),
     "w4": Bounds(("int4", "uint4"), 0.85, (*_FLOATS, *_EIGHT), why=_SMALL),
     "pal4": Bounds(("uint4-lut",), 0.85, _FLOATS, why=_SMALL),
     "pal6": Bounds(("uint6-lut",), 0.85, _FLOATS, why=_SMALL),
-    "w8a8": Bounds(_EIGHT, 0.9, _FLOATS, _EIGHT, 0.5, why=_HEADS),
+    "w8a8": Bounds(_EIGHT, 0.8, _FLOATS, _EIGHT, 0.5, why=_HEADS),
     "w8a16": Bounds(_EIGHT, 0.9, _FLOATS, ("int16", "uint16"), 0.5, why=_HEADS),
     # A mixture promises nothing that could be checked without its recipe.
     "mixed": Bounds((), 0.0),

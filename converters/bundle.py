@@ -60,8 +60,8 @@ def write_bundle(
         out: the folder to write.
         name: of the bundle; files are called ``models/NAME.PRECISION.SUFFIX``, in a chain
             ``models/NAME.STAGE.PRECISION.SUFFIX``.
-        default: id of the variant, or of the chain, that is loaded when none is named; must have passed, in every
-            stage.
+        default: id of the variant, or PRECISION.FORMAT of the chain, that is loaded when none is named; no mix. It must
+            have passed, in every stage.
         golden: see ``reference.golden_case``; at least one.
         card: the model card, Markdown.
         provenance: recipe, data, tools.
@@ -80,7 +80,7 @@ def write_bundle(
 
     Raises:
         GateFailedError: the default variant did not pass, or one stage of the default chain.
-        BadInputError: ids that repeat, names in ``default`` or ``allow_unverified`` that no candidate has, no golden
+        BadInputError: ids that repeat, a mix as the default, names in ``default`` or ``allow_unverified`` that no candidate has, no golden
             case, no stage, or the folder exists.
         BundleError: the result contradicts itself, or its stages do not fit together (its reader's error).
         EnvironmentProblemError: the disk is full.
@@ -95,7 +95,7 @@ def write_bundle(
             msgspec.structs.replace(
                 part.stage,
                 variants=tuple(
-                    ship(candidate, folder, f"{name}.{part.stage.name}" if len(parts) > 1 else name, id)
+                    ship(candidate, folder, f"{name}.{part.stage.name}" if len(parts) > 1 else name, id, part.stage)
                     for id, candidate in kept.items()
                 ),
             )

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.verdict import GATES, ParityResult, judge
 from pocketface.sdk import chain_ids
@@ -100,13 +102,19 @@ def select(parts: Sequence[StageFiles], default: str, allow_unverified: Iterable
 
     Args:
         parts: the stages, in the order in which they run.
-        default: id of the variant, or of the chain, that is loaded when none is named.
+        default: id of the variant, or PRECISION.FORMAT of the chain, that is loaded when none is named.
         allow_unverified: ids; in a chain, ``PRECISION.FORMAT`` means that of every stage.
 
     Raises:
-        BadInputError: ids that repeat, or names that no candidate has.
+        BadInputError: ids that repeat, names that no candidate has, or a default that is a mix.
         GateFailedError: the default did not pass, in a stage that the error names.
     """
+    if len(parts) > 1 and chain_ids.is_mix(default):
+        raise BadInputError(
+            f"the default chain {default!r} names files of single stages",
+            expected="PRECISION.FORMAT, that of every stage",
+            next="Load a mix by its id: load(BUNDLE, variant=MIX)",
+        )
     every = [_named(part, chain=len(parts) > 1) for part in parts]
     known = {id: candidate for stage in every for id, candidate in stage.items()}
     allowed = tuple(dict.fromkeys(id for given in allow_unverified for id in _ids(given, known)))
@@ -158,20 +166,17 @@ def _chain(default: str, every: Sequence[Mapping[str, Candidate]], parts: Sequen
     """Ids of the variants, one a stage, that an id of a chain means; of one stage, the id itself."""
     if len(parts) == 1:
         return _ids(default, every[0])
-    if chain_ids.is_mix(default):
-        wanted = {part.partition(".")[0]: part for part in default.split(chain_ids.MIX)}
-    else:
-        wanted = {part.stage.name: f"{part.stage.name}.{default}" for part in parts}
     found = []
     for part, candidates in zip(parts, every, strict=True):
         name = part.stage.name
-        if wanted.get(name) not in candidates:
+        wanted = f"{name}.{default}"
+        if wanted not in candidates:
             raise BadInputError(
                 f"the default chain {default!r} has no file in stage {name!r}",
                 choices=[candidate.id for candidate in candidates.values()],
                 next="Name a precision and format that every stage has",
             )
-        found.append(wanted[name])
+        found.append(wanted)
     return found
 
 
@@ -187,7 +192,7 @@ def _log_chains(every: Sequence[Mapping[str, Candidate]], kept: Sequence[Mapping
             log.warning("no chain %s: without %s", kind, ", ".join(missing))
 
 
-def ship(candidate: Candidate, folder: Path, name: str, id: str) -> Variant:
+def ship(candidate: Candidate, folder: Path, name: str, id: str, stage: Stage) -> Variant:
     """Copy a candidate's files into a bundle that is being written, and describe them.
 
     Args:
@@ -195,6 +200,7 @@ def ship(candidate: Candidate, folder: Path, name: str, id: str) -> Variant:
         folder: the bundle's root.
         name: what its file is called before ``.PRECISION.SUFFIX``.
         id: of the variant.
+        stage: that it belongs to; a bound on a head pose that it does not give is left out.
     """
     exported = candidate.exported
     target = folder / "models" / f"{name}.{exported.precision}{exported.path.suffix}"
@@ -206,7 +212,12 @@ def ship(candidate: Candidate, folder: Path, name: str, id: str) -> Variant:
             shutil.copyfile(exported.path, target)
     except OSError as error:
         raise os_problem(error, exported.path, "copy") from error
-    return describe(candidate, target, folder, id=id)
+    variant = describe(candidate, target, folder, id=id)
+    if any(spec.decode == "head_pose" for spec in stage.outputs):
+        return variant
+    # Releases of before it existed read what has no such bound.
+    bounds = msgspec.structs.replace(variant.tolerances, max_pose_error=None)
+    return msgspec.structs.replace(variant, tolerances=bounds)
 
 
 def describe(candidate: Candidate, path: Path, root: Path, *, id: str = "") -> Variant:

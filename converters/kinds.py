@@ -40,8 +40,8 @@ class Kind:
     """One kind of output. Arrays are of one face, without the batch's side, in float64.
 
     Attributes:
-        role: ``main`` for what the stage is for; ``score`` for a probability, which has a bound of its own;
-            ``extra`` for what comes beside.
+        role: ``main`` for what the stage is for; ``score`` for a probability and ``pose`` for head angles, which come
+            beside it and may have a bound of their own.
         unit: of ``error``, which ``Tolerances.max_tensor_error`` bounds.
         what: what that error is of, for print-outs.
         fits: whether a shape, without the batch's side, is one of this kind.
@@ -55,7 +55,7 @@ class Kind:
             shape.
     """
 
-    role: Literal["main", "score", "extra"]
+    role: Literal["main", "score", "pose"]
     unit: str
     what: str
     fits: Callable[[tuple[int, ...]], bool]
@@ -191,7 +191,7 @@ KINDS: dict[str, Kind] = {
     "unit_points": _POINTS,
     "pixel_points": _POINTS,
     "face_logit": Kind(role="score", unit="probability", what="probability", fits=_is_one, error=_probability_error),
-    "head_pose": Kind(role="extra", unit="degrees / 90", what="degrees / 90", fits=_are_angles),
+    "head_pose": Kind(role="pose", unit="degrees / 90", what="degrees / 90", fits=_are_angles),
     # Mean distance of the four corners to the true box's, in percent of the true box's longer side.
     "box_correction": Kind(
         role="main",

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from pocketface.converters.kinds import LANDMARKS, kind_of, main_output
+from pocketface.converters.kinds import LANDMARKS, Kind, kind_of, main_output
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.manifest import OutputParity, Parity, Tolerances
 
 GATES: dict[str, Tolerances] = {
     "fp32": Tolerances(max_tensor_error=1e-4, max_relative_error=1e-5),
     "fp16": Tolerances(max_tensor_error=2e-3, max_score_error=0.02),
-    "w8": Tolerances(max_nme_increase=0.02, max_score_error=0.05),
-    "w8a8": Tolerances(max_nme_increase=0.60, max_score_error=0.10),
-    "pal6": Tolerances(max_nme_increase=0.10, max_score_error=0.05),
-    "pal4": Tolerances(max_nme_increase=0.20, max_score_error=0.10),
+    "w8": Tolerances(max_nme_increase=0.02, max_score_error=0.05, max_pose_error=0.03),
+    "w8a8": Tolerances(max_nme_increase=0.60, max_score_error=0.10, max_pose_error=0.05),
+    "pal6": Tolerances(max_nme_increase=0.10, max_score_error=0.05, max_pose_error=0.05),
+    "pal4": Tolerances(max_nme_increase=0.20, max_score_error=0.10, max_pose_error=0.10),
 }
 """Bounds of each precision, unless a recipe sets its own."""
 
@@ -119,7 +119,7 @@ class ParityResult:
         lines = [f"ParityResult  {self.variant}  by {self.executor}  on {self.faces} faces   {verdict.status.upper()}"]
         for name, error in self.outputs.items():
             kind = kind_of(self.kinds[name])
-            bound = _bound(kind.role, bounds)
+            bound = bound_of(kind, bounds)
             gate = "" if bound is None else f", gate {bound:g}"
             if kind.role == "main":
                 lines.append(
@@ -153,8 +153,9 @@ class Verdict(NamedTuple):
 def judge(parity: ParityResult, tolerances: Tolerances) -> Verdict:
     """Hold a comparison against its bounds.
 
-    The bound on tensors counts for every output, in its kind's unit; a score may have its own. A comparison of no
-    faces, outputs that are not finite, a bound whose figure was not measured, and no bound at all never pass.
+    The bound on tensors counts for every output, in its kind's unit; a score and a head pose may have their own. A
+    comparison of no faces, outputs that are not finite, a bound whose figure was not measured, and no bound at all
+    never pass.
 
     Returns:
         ``("passed", "")`` or ``("failed", every figure that is beyond its bound)``.
@@ -168,10 +169,7 @@ def judge(parity: ParityResult, tolerances: Tolerances) -> Verdict:
     name, main = main_output(parity.kinds)
     kinds = [(key, kind_of(parity.kinds[key])) for key in parity.outputs]
     checks: list[tuple[str, float | None, float | None, str]] = [
-        *(
-            (f"max error of {key}", parity.outputs[key].max_error, _bound(k.role, tolerances), k.unit)
-            for key, k in kinds
-        ),
+        *((f"max error of {key}", parity.outputs[key].max_error, bound_of(k, tolerances), k.unit) for key, k in kinds),
         (f"{main.task} increase", parity.nme_increase, tolerances.max_nme_increase, "percentage points"),
         *(
             (f"relative error of {key}", error.relative_error, tolerances.max_relative_error, "of its largest value")
@@ -190,11 +188,11 @@ def judge(parity: ParityResult, tolerances: Tolerances) -> Verdict:
     return Verdict("failed", "; ".join(reasons)) if reasons else Verdict("passed", "")
 
 
+def bound_of(kind: Kind, bounds: Tolerances) -> float | None:
+    """What bounds the largest error of an output of this kind; None where nothing does."""
+    own = {"main": None, "score": bounds.max_score_error, "pose": bounds.max_pose_error}[kind.role]
+    return bounds.max_tensor_error if own is None else own
+
+
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _bound(role: str, bounds: Tolerances) -> float | None:
-    """What bounds the largest error of an output."""
-    own = bounds.max_score_error if role == "score" else None
-    return bounds.max_tensor_error if own is None else own

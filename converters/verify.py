@@ -4,10 +4,10 @@ hashes, contract --open_bundle--> each variant: tensors of the file against its 
 precision --> golden cases, step by step, against torch's recorded outputs (of a packed bundle: the reference file's)
 --> with data: accuracy on annotated faces, of landmark networks and of whole chains
 
-Golden cases: errors of raw outputs stay within the variant's tolerances. A quantized variant has no bound on tensors;
-its mean landmark distance to torch (of boxes, of their corners; of pictures, the difference of their pixels) must come
-out as recorded when the bundle was built, up to 10 % and two ten-thousandths of the crop's side or of full scale, which
-leaves room for another processor's rounding.
+Golden cases: errors of raw outputs stay within the variant's tolerances. A quantized variant has bounds on its score
+and head pose, none on its main output: its mean landmark distance to torch (of boxes, of their corners; of pictures,
+the difference of their pixels) must come out as recorded when the bundle was built, up to 10 % and two ten-thousandths
+of the crop's side or of full scale, which leaves room for another processor's rounding.
 
 Task: torch is not here, so the reference is the fp32 variant that just reproduced torch's golden outputs (of a packed
 bundle: the file that was its reference from the start). Bounds on tensors are widened by the reference's own bound for
@@ -31,7 +31,7 @@ from pocketface.converters.parity import References, Run, compare
 from pocketface.converters.readers.registry import READERS
 from pocketface.converters.reference import annotated_references, comparable, golden_references
 from pocketface.converters.signature import check_signature, read_signature
-from pocketface.converters.verdict import ParityResult, judge
+from pocketface.converters.verdict import ParityResult, bound_of, judge
 from pocketface.converters.verify_chain import chains_of, check_chains
 from pocketface.converters.verify_report import Status, VariantCheck, VerifyReport
 from pocketface.sdk.bundle import Bundle
@@ -223,8 +223,9 @@ def _check_golden(item: _Running, golden: References) -> None:
         item.failed += _reasons(found, tensor_bounds, "golden cases: ")
         return
     for name, output in found.outputs.items():
-        kind, bound = kind_of(found.kinds[name]), bounds.max_score_error
-        if kind.role == "score" and bound is not None and not output.max_error <= bound:
+        kind = kind_of(found.kinds[name])
+        bound = bound_of(kind, bounds)
+        if bound is not None and not output.max_error <= bound:
             item.failed.append(f"golden cases: max error of {name} {output.max_error:.4g} > {bound:g} {kind.unit}")
     if recorded is None or recorded.golden_error is None:
         item.unchecked.append(NO_RECORD)
@@ -267,6 +268,7 @@ def _check_task(item: _Running, reference: _Running, annotated: References) -> N
         bounds,
         max_tensor_error=None if bounds.max_tensor_error is None else bounds.max_tensor_error + own,
         max_score_error=None if bounds.max_score_error is None else bounds.max_score_error + own,
+        max_pose_error=None if bounds.max_pose_error is None else bounds.max_pose_error + own,
     )
     found = _compared(item, faces=annotated, tolerances=widened)
     if found is not None:

@@ -48,6 +48,13 @@ def check_chain(stages: Sequence[Stage]) -> None:
             values = getattr(first.preprocess, setting), getattr(stage.preprocess, setting)
             if values[0] != values[1]:
                 raise wrong(f"stages {first.name!r} and {stage.name!r} have {setting} {values[0]} and {values[1]}", why)
+    for stage in stages:
+        if stage.task == "relocalize" and stage.preprocess.box_scale != 1:
+            # The corrected box is what the next stage looks at, and nothing widens it once more.
+            raise wrong(
+                f"stage {stage.name!r} corrects the box and has box_scale {stage.preprocess.box_scale:g}",
+                "1 in a chain that relocalizes, where a crop is a box",
+            )
     picture: Stage | None = None
     for stage in stages:
         if picture is not None:

@@ -21,8 +21,9 @@ def variant_id(stage: str, precision: str, format: str) -> str:
 
 
 def is_mix(id: str) -> bool:
-    """Whether an id names variants of single stages. Stages of a chain have no dot in their names."""
-    return all(part.count(".") == 2 for part in id.split(MIX))
+    """Whether an id of a chain names variants of single stages, or tries to. Stages of a chain have no dot in their
+    names."""
+    return MIX in id or id.count(".") == 2
 
 
 def common(stages: Sequence[Stage]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def check_manifest(manifest: Manifest) -> None:
             f"manifest.json: default {kind} {manifest.default!r} does not exist", choices=chains, next=AGAIN
         )
     reference = manifest.provenance.reference
-    if reference and reference not in (*ids, *chains):
+    if reference and reference not in ids:
         raise BundleError(f"manifest.json: reference variant {reference!r} does not exist", choices=ids, next=AGAIN)
     for stage in manifest.stages:
         _check_stage(stage)

@@ -98,8 +98,9 @@ class OutputSpec(TensorSpec, frozen=True, kw_only=True):
     ``head_pose``: (1, 3), optional: yaw (> 0: the face looks to the image's right), pitch (> 0: up) and roll (> 0:
     clockwise as seen), in units of 90 degrees.
 
-    Of a relocalize stage, ``box_correction``, (1, 4): dx, dy in sides of the crop along its axes, and the factors
-    sw, sh on its side (RULe, eq 1). Of a uniformize stage, ``unit_image``, (1, 3, S, S): the same crop, RGB in [0, 1].
+    Of a relocalize stage, ``box_correction``, (1, 4): dx, dy in sides of the crop along its axes, clipped to [-1, 1],
+    and the factors sw, sh on its side (RULe, eq 1), clipped to [0.25, 4]. Of a uniformize stage, ``unit_image``,
+    (1, 3, S, S): the same crop, RGB in [0, 1].
     """
 
     decode: Literal[
@@ -246,7 +247,7 @@ class Manifest(Part, frozen=True, kw_only=True):
     """The whole bundle: one network, or a chain of them.
 
     Attributes:
-        default: id of the variant, or chain, that ``load`` takes when none is named.
+        default: id of the variant, or chain (no mix), that ``load`` takes when none is named.
         metrics: of the torch fp32 network, or chain, on the test set, e.g. nme, median, fr, auc.
         runs: what was measured of whole chains; empty, and not written, for a single network.
     """
@@ -313,10 +314,13 @@ class Manifest(Part, frozen=True, kw_only=True):
 
 
 def to_plain(manifest: Manifest) -> dict[str, Any]:
-    """Manifest -> plain values. What only chains have is left out of others, which older releases then still read."""
+    """Manifest -> plain values. What a network has no use for is left out, so that older releases still read it."""
     raw: dict[str, Any] = msgspec.to_builtins(manifest)
     if not manifest.runs:
         del raw["runs"]
+    for bounds in (variant["tolerances"] for stage in raw["stages"] for variant in stage["variants"]):
+        if bounds["max_pose_error"] is None:
+            del bounds["max_pose_error"]
     return raw
 
 

@@ -13,9 +13,12 @@ class Tolerances(Part, frozen=True, kw_only=True):
     """Bounds a variant keeps, against the reference: torch fp32, or the file that `Provenance` names. None: no bound.
 
     Attributes:
-        max_tensor_error: largest error of a landmark coordinate, in crop sides, and of the face probability.
-        max_nme_increase: rise of the NME on the same faces, in percentage points.
-        max_score_error: largest error of the face probability, where it has a bound of its own.
+        max_tensor_error: largest error of the main output: of a landmark coordinate or a corner of a corrected box, in
+            crop sides; of a picture's values, in shares of full scale. And of a score or head pose that has no bound of
+            its own.
+        max_nme_increase: rise of the task error (see `Parity.nme`) on the same faces, in percentage points.
+        max_score_error: largest error of the face probability.
+        max_pose_error: largest error of an angle of the head pose, in degrees / 90; not written where it is None.
         max_relative_error: largest error of a raw output over that output's largest value, max|a - b| / max|a|.
     """
 
@@ -23,15 +26,17 @@ class Tolerances(Part, frozen=True, kw_only=True):
     max_nme_increase: float | None = None
     max_score_error: float | None = None
     max_relative_error: float | None = None
+    max_pose_error: float | None = None
 
 
 class OutputParity(Part, frozen=True, kw_only=True):
-    """Error of one output against the reference, over every face compared: of normalised coordinates, or of the
-    probability.
+    """Error of one output against the reference, over every face compared: of landmark coordinates or of a corrected
+    box's corners, in crop sides; of a picture's values in [0, 1]; of the face probability; of head angles, in
+    degrees / 90.
 
     Attributes:
-        relative_error: of the raw output (the logit, not the probability), max|a - b| / max|a| over all faces; None in
-            bundles of before it was measured.
+        relative_error: of the raw output (the logit, not the probability; the correction, not the corners),
+            max|a - b| / max|a| over all faces; None in bundles of before it was measured.
     """
 
     max_error: float
@@ -46,10 +51,12 @@ class Parity(Part, frozen=True, kw_only=True):
         executor: runtime and version that ran the variant, e.g. ``"onnxruntime 1.31.1"``.
         faces: how many faces were compared.
         outputs: output name -> error.
-        max_pixel_error, mean_pixel_error: landmark distance to the reference's, in pixels of the network's input.
-        nme_reference, nme: NME in percent of the reference and of the variant on the same faces.
-        golden_error: mean landmark distance to the reference's over the golden cases alone, in crop sides: ``verify``
-            asks for it again.
+        max_pixel_error, mean_pixel_error: distance of the main output to the reference's: of landmarks or of a box's
+            corners, in pixels of the network's input; of pictures, in grey levels of 255.
+        nme_reference, nme: task error of the reference and of the variant on the same faces, in percent: NME of
+            landmarks; corner error of boxes; pixel error of pictures.
+        golden_error: mean distance over the golden cases alone, in crop sides; of pictures, in shares of full scale:
+            ``verify`` asks for it again.
     """
 
     executor: str

@@ -23,6 +23,9 @@ POSE_UNIT = 90.0
 SCALES = (0.25, 4.0)
 """A relocalizer's factors are kept within: beyond them its crop would hold no face, or hardly a pixel of one."""
 
+SHIFTS = (-1.0, 1.0)
+"""A relocalizer's dx and dy are kept within, in sides of the crop: a face that the crop shows is never further off."""
+
 
 class Decoded(NamedTuple):
     """``points``: (n, 2) float32 pixels of the original image. ``score``: probability of a face, in [0, 1]; None from a
@@ -95,7 +98,7 @@ def corrected_crop(correction: ArrayLike, crop: Crop) -> tuple[Box, Crop]:
     The centre moves by dx, dy sides along the crop's axes; the new width is sw sides, the new height sh.
 
     Args:
-        correction: (4,) or (1, 4): dx, dy, sw, sh. The factors are clipped to `SCALES`.
+        correction: (4,) or (1, 4): dx, dy, sw, sh. dx and dy are clipped to `SHIFTS`, the factors to `SCALES`.
         crop: where the stage looked.
 
     Returns:
@@ -107,7 +110,7 @@ def corrected_crop(correction: ArrayLike, crop: Crop) -> tuple[Box, Crop]:
     """
     dx, dy, sw, sh = (float(value) for value in _finite(np.asarray(correction, np.float64).reshape(4), "correction"))
     # From pixel to pixel in float64: to_image would round the centre.
-    (cx, cy) = np.array([dx, dy]) @ crop._axes() + (crop.cx, crop.cy)
+    (cx, cy) = np.clip([dx, dy], *SHIFTS) @ crop._axes() + (crop.cx, crop.cy)
     width, height = (crop.side * min(max(factor, SCALES[0]), SCALES[1]) for factor in (sw, sh))
     box = Box(float(cx - width / 2), float(cy - height / 2), float(cx + width / 2), float(cy + height / 2))
     return box, Crop(float(cx), float(cy), max(width, height), crop.angle)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.degrade import inter_ocular
 from pocketface.benchmarks.data.face import Face
+from pocketface.sdk.errors import AnnotationError, BadInputError
 from pocketface.sdk.geometry import Crop
 from pocketface.sdk.images import read_image
 from pocketface.sdk.manifest import Part
@@ -71,7 +72,9 @@ def path(spec: MotionSpec, *, name: str, seed: int = 0) -> NDArray[np.float64]:
     return moved
 
 
-def frames(face: Face, spec: MotionSpec, *, normaliser: tuple[int, int] = (36, 45), seed: int = 0) -> Iterator[Frame]:
+def frames(
+    face: Face, spec: MotionSpec, *, normaliser: tuple[int, int] = (36, 45), seed: int = 0, every: int = 1
+) -> Iterator[Frame]:
     """The frames of one face.
 
     Args:
@@ -79,10 +82,18 @@ def frames(face: Face, spec: MotionSpec, *, normaliser: tuple[int, int] = (36, 4
         spec: how the camera moves.
         normaliser: the two landmarks whose distance is the inter-ocular distance.
         seed: of the movement.
+        every: one frame of so many, from the first on.
+
+    Raises:
+        AnnotationError: the landmarks all lie in one place.
     """
+    try:
+        face.box.checked()
+    except BadInputError as error:
+        raise AnnotationError(f"{face.name}: {error.what}", next="Fix the annotation or leave it out") from error
     image, still = read_image(face.image), Crop.from_box(face.box, 2.0)
     iod = inter_ocular(face.points, normaliser)
-    for x, y, zoom, roll in path(spec, name=face.name, seed=seed):
+    for x, y, zoom, roll in path(spec, name=face.name, seed=seed)[::every]:
         crop = Crop(
             still.cx + x * spec.reach * iod,
             still.cy + y * spec.reach * iod,

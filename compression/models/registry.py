@@ -1,7 +1,8 @@
 """Every network, by name. To add one: write its file, add its line. Listing imports nothing.
 
 ``MODELS`` are backbones with the landmark heads (`LandmarkNet`); ``STAGE_MODELS`` are networks of their own shape, for
-the stages of a chain. Both are built by `build_model` and exported, tried and verified alike. A network says of itself:
+the stages of a chain. `build_network` builds both; they are exported, tried and verified alike. A network says of
+itself:
 
 - ``task``: ``"landmarks"``, ``"relocalize"`` or ``"uniformize"``;
 - ``output_names``: one for each tensor that ``forward`` gives, see converters/formats/interface.py;

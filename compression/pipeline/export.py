@@ -3,7 +3,7 @@ makes of its fp32 file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,27 @@ def student_subject(context: Context, student: Trained) -> Subject:
     return Subject("", student.done.key, network, calibration)
 
 
-def export_stages(context: RunContext[R], subject: Subject) -> list[Exported]:
-    """Every variant that the recipe asks for, in its order."""
-    formats = context.recipe.export.formats
-    exported = _export(context, subject)
-    quantized = _quantize(context, subject, exported)
+Formats = Mapping[str, Sequence[str]]
+
+
+def export_stages(context: RunContext[R], subject: Subject, formats: Formats | None = None) -> list[Exported]:
+    """Every variant that the recipe asks for, in its order.
+
+    Args:
+        context: the run.
+        subject: what is exported.
+        formats: format -> precisions, instead of the recipe's.
+    """
+    formats = context.recipe.export.formats if formats is None else formats
+    exported = _export(context, subject, formats)
+    quantized = _quantize(context, subject, formats, exported)
     found = {(item.format, item.precision): item for item in exported + quantized}
     return [found[name, precision] for name in formats for precision in formats[name]]  # type: ignore[index]
 
 
-def _export(context: RunContext[R], subject: Subject) -> list[Exported]:
+def _export(context: RunContext[R], subject: Subject, formats: Formats) -> list[Exported]:
     spec = context.recipe.export
-    wanted = {name: [p for p in ps if p in exported_precisions(name)] for name, ps in spec.formats.items()}
+    wanted = {name: [p for p in ps if p in exported_precisions(name)] for name, ps in formats.items()}
 
     def build(folder: Path) -> None:
         net: Any = subject.network()
@@ -107,9 +116,9 @@ def _export(context: RunContext[R], subject: Subject) -> list[Exported]:
     return _load(context.store.stage(_stage("export", subject), EXPORT_VERSION, inputs, build))
 
 
-def _quantize(context: RunContext[R], subject: Subject, exported: list[Exported]) -> list[Exported]:
+def _quantize(context: RunContext[R], subject: Subject, formats: Formats, exported: list[Exported]) -> list[Exported]:
     spec = context.recipe.export
-    wanted = [f"{name}.{p}" for name, ps in spec.formats.items() for p in ps if p in quantized_precisions(name)]
+    wanted = [f"{name}.{p}" for name, ps in formats.items() for p in ps if p in quantized_precisions(name)]
     sources = {item.format: item for item in exported if item.precision == "fp32"}
     if not wanted:
         return []

@@ -53,6 +53,14 @@ def run_loop(
         EnvironmentProblemError: the disk is full or not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    previous = folder / CHECKPOINT
+    if previous.exists():
+        state = torch.load(previous, map_location="cpu", weights_only=False)
+        if state["epoch"] + 1 >= spec.epochs:
+            # Stopped between its last epoch and its weights. Lightning would skip the loop, and with it the step that
+            # puts the averaged weights in place; the checkpoint holds them.
+            module.load_state_dict(state["state_dict"])
+            return
     checkpoint = ModelCheckpoint(
         folder, filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
     )
@@ -74,7 +82,6 @@ def run_loop(
         use_distributed_sampler=False,
         default_root_dir=folder,
     )
-    previous = folder / CHECKPOINT
     try:
         trainer.fit(module, data, ckpt_path=previous if previous.exists() else None, weights_only=False)
     except OSError as error:

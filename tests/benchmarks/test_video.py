@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.benchmarks.data.synthetic import write_dataset
 from pocketface.benchmarks.video import ROWS, evaluate_video
 from pocketface.sdk import load_scheme, read_image
-from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.errors import AnnotationError, BadInputError
 from pocketface.sdk.geometry import Box, Crop
 
 IBUG = load_scheme("ibug68")
@@ -32,8 +33,7 @@ class Follower:
     """Finds the landmarks exactly, where the box it is given holds their centre; else it says they fill the box."""
 
     def __init__(self, faces, error: float = 0.0):
-        marks = SimpleNamespace(normaliser=IBUG.normaliser)
-        self.stage, self.error, self.boxes, self.images = SimpleNamespace(marks=marks), error, [], []
+        self.stage, self.error, self.boxes, self.images = SimpleNamespace(marks=IBUG), error, [], []
         self.truth = [[frame.points for frame in frames(face, SPEC)] for face in faces]
         self.pictures = [[frame.image for frame in frames(face, SPEC)] for face in faces]
 
@@ -127,8 +127,24 @@ def test_a_box_that_misses_the_frame_is_not_used(faces):
 
     follower = Lost(faces[:1])
     result = evaluate_video(follower, faces[:1], motion=SPEC)
-    assert result.lost == 100.0
+    assert result.lost == pytest.approx(100 * 5 / 6)  # the second frame's box came from the first, which was found
     assert follower.boxes[2] == follower.boxes[1] == follower.boxes[-1]
+
+
+def test_faces_of_another_mark_up_or_without_area_are_refused_by_name(faces):
+    few = replace(faces[0], points=faces[0].points[:8])
+    with pytest.raises(BadInputError, match=f"{few.name}: 8 points"):
+        evaluate_video(Follower(faces[:1]), [few], motion=SPEC)
+    one = replace(faces[0], points=np.full((68, 2), 5, np.float32))
+    with pytest.raises(AnnotationError, match=one.name):
+        list(frames(one, SPEC))
+
+
+def test_every_third_frame_is_the_same_as_among_all(faces):
+    every, third = list(frames(faces[0], SPEC)), list(frames(faces[0], SPEC, every=3))
+    assert len(third) == 3
+    for number, frame in enumerate(third):
+        np.testing.assert_array_equal(frame.image, every[3 * number].image)
 
 
 @pytest.mark.parametrize("changes", [{"spatial": 0}, {"temporal": 0}, {"temporal": 7}])

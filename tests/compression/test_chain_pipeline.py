@@ -3,22 +3,26 @@ refuses."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
+from pocketface.benchmarks.data.degrade import DEGRADATIONS
 from pocketface.benchmarks.papers import rule
 from pocketface.benchmarks.robustness import ROWS
 from pocketface.compression.chain_recipe import ChainRecipe
+from pocketface.compression.pipeline.chain import train
 from pocketface.compression.pipeline.chain.inputs import correction
 from pocketface.compression.pipeline.chain.measure import part_rows
 from pocketface.compression.pipeline.chain.run import ChainResult, compress_chain
 from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.pipeline.measure import tolerances
 from pocketface.compression.pipeline.networks import train_networks
-from pocketface.compression.recipe_file import dump_recipe, load_any, load_recipe, parse_recipe
+from pocketface.compression.recipe_file import dump_recipe, load_any, load_recipe, parse_recipe, recipe_sha256
 from pocketface.converters.verify import verify_bundle
 from pocketface.sdk import load
 from pocketface.sdk.bundle import open_bundle
@@ -58,7 +62,10 @@ def raw(**changes: Any) -> dict[str, Any]:
             # Wide enough that its head, which stays in float32, is a small part of it.
             "landmarks": {**ALIGN, "model": {**ALIGN["model"], "width": 0.5}, "train": {**SHORT, "views": 1}},
         },
-        "rows": {"without hints": {**ALIGN, "lambda_kd": 0.0}},
+        "rows": {
+            "without hints": {**ALIGN, "lambda_kd": 0.0},
+            "trained degraded": {**ALIGN, "lambda_kd": 0.0, "degrade": "light"},
+        },
         "export": {
             "formats": {"onnx": ["fp32", "w8a8"]},
             "calibration_faces": 8,
@@ -105,7 +112,7 @@ def test_a_run_gives_a_chain_that_verifies_and_runs(run: tuple[ChainContext, Cha
 @pytest.mark.slow
 def test_the_rows_share_the_landmark_weights(run: tuple[ChainContext, ChainResult]):
     context, result = run
-    assert list(result.measured.degraded) == ["LE", "R-LE", "U-LE", "R-U-LE"]
+    assert list(result.measured.degraded) == ["LE", "R-LE", "U-LE", "R-U-LE", "LE, trained degraded"]
     assert all(list(found) == list(ROWS) for found in result.measured.degraded.values())
     hashes = set()
     for row in ("LE", "R-LE", "U-LE"):
@@ -117,7 +124,7 @@ def test_the_rows_share_the_landmark_weights(run: tuple[ChainContext, ChainResul
     assert len(hashes) == 1
     # Light changes no box and a box no light, but the stage that is there for the other still runs.
     found = result.measured.degraded
-    assert found["LE"]["none"].nme != found["R-LE"]["none"].nme != found["R-U-LE"]["none"].nme
+    assert len({found[row]["none"].nme for row in ("LE", "R-LE", "U-LE", "R-U-LE")}) == 4
 
 
 @pytest.mark.slow
@@ -223,5 +230,28 @@ def test_the_correction_gives_the_true_box():
 
 
 def test_a_recipe_s_hash_changes_with_its_rows():
-    one, other = recipe(), recipe(rows={})
-    assert msgspec.json.encode(one) != msgspec.json.encode(other)
+    assert recipe_sha256(recipe()) == recipe_sha256(recipe())
+    assert recipe_sha256(recipe()) != recipe_sha256(recipe(rows={}))
+
+
+def test_presets_are_what_the_versions_of_the_trainings_stand_for():
+    """Keys of trainings hold a preset's name: whoever changes a range raises the three versions, and then this hash."""
+    content = json.dumps({name: spec.to_dict() for name, spec in DEGRADATIONS.items()}, sort_keys=True)
+    versions = (train.RELOCALIZE_VERSION, train.UNIFORMIZE_VERSION, train.ALIGN_VERSION)
+    assert (versions, hashlib.sha256(content.encode()).hexdigest()[:12]) == ((1, 1, 1), "46b1e738ed2b")
+
+
+def test_hints_without_a_teacher_are_refused(drawn_folder: Path, tmp_path: Path):
+    alone = recipe(teachers={})
+    with pytest.raises(ConfigError, match=r"landmarks: lambda_kd 0\.75 without a teacher"):
+        train_networks(ChainContext(alone, drawn_folder, tmp_path, progress=False), ["landmarks"])
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_precision_of_a_shipped_recipe_has_a_bound(path: Path):
+    """A variant without any bound never passes, which would show after the training."""
+    shipped = load_any(path)
+    for precisions in shipped.export.formats.values():
+        for precision in precisions:
+            bounds = tolerances(shipped.gates, precision)
+            assert bounds.max_tensor_error is not None or bounds.max_nme_increase is not None, precision

@@ -21,6 +21,7 @@ from pocketface.compression.recipe_file import dump_recipe
 from pocketface.compression.training.datamodule import EpochOrder
 from pocketface.compression.training.loop import WEIGHTS
 from pocketface.compression.training.module import LandmarkTraining
+from pocketface.sdk.errors import EnvironmentProblemError
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +117,24 @@ sys.argv = ["pocketface", "compress", sys.argv[1], "--data", sys.argv[2], "--out
 "--threads", "1"]
 main()
 """
+
+
+def test_one_that_stopped_after_its_last_epoch_has_the_averaged_weights(
+    drawn_folder: Path, tmp_path: Path, monkeypatch
+):
+    """The disk is full when the weights are written; the same command goes on, and gives what it would have given."""
+    recipe = tiny_recipe(train={**SHORT, "ema": 0.9})
+    whole = load_file(train(recipe, drawn_folder, tmp_path / "whole") / WEIGHTS)
+    with monkeypatch.context() as patch:
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr("pocketface.compression.training.fit.save_network", full)
+        with pytest.raises(EnvironmentProblemError, match="the disk is full"):
+            train(recipe, drawn_folder, tmp_path / "again")
+    again = load_file(train(recipe, drawn_folder, tmp_path / "again") / WEIGHTS)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_ctrl_c_ends_with_130_and_one_line(drawn_folder: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -22,6 +23,7 @@ from tiny_chain import BOX, NETWORKS, candidate, golden, net, run_of, stage, sta
 from pocketface.converters.bundle import add_measurements, npz_bytes, pack
 from pocketface.converters.golden import golden_problems
 from pocketface.converters.reference import golden_case, golden_references
+from pocketface.converters.verdict import GATES
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.cli import main
 from pocketface.sdk.errors import BadInputError, BundleError, GateFailedError
@@ -177,6 +179,39 @@ def test_a_damaged_stage_fails_and_is_named(name: str, tmp_path: Path, run: Run)
 
 
 @pytest.mark.slow
+def test_a_quantized_landmark_network_with_a_spoilt_head_pose_fails(tmp_path: Path, run: Run) -> None:
+    """Its landmarks are as good as before, so only the bound on the pose can tell."""
+    out = write(tmp_path / "b", {name: [candidate(name), candidate(name, precision="fp16")] for name in NETWORKS})
+
+    def like_quantized(raw: dict[str, Any]) -> None:
+        raw["stages"][2]["variants"][1]["tolerances"] = {"max_nme_increase": 0.6, "max_pose_error": 0.05}
+
+    edit_manifest(out, like_quantized)
+    assert run(out)[0] == 0
+    path = "models/chain.landmarks.fp16.onnx"
+    model = onnx.load(out / path)
+    (bias,) = [item for item in model.graph.initializer if numpy_helper.to_array(item).shape == (3,)]
+    values = numpy_helper.to_array(bias)
+    bias.CopyFrom(numpy_helper.from_array(values + values.dtype.type(0.2), bias.name))  # 18 degrees
+    replace_file(out, path, model.SerializeToString())
+    for more in ((), ("--data", write_faces(tmp_path / "faces", out))):
+        code, _, err = run(out, *more)
+        assert code == 1
+        assert "landmarks.fp16.onnx failed: golden cases: max error of pose 0.2" in err
+        assert err.count("failed") == 1
+    assert "annotated faces: max error of pose 0.2" in err
+
+
+@pytest.mark.slow
+def test_only_a_network_with_a_head_pose_is_written_with_a_bound_on_it(tmp_path: Path) -> None:
+    bounds = msgspec.structs.replace(GATES["fp32"], max_pose_error=0.05)
+    files = {name: [replace(candidate(name), tolerances=bounds)] for name in NETWORKS}
+    raw = json.loads((write(tmp_path / "b", files) / "manifest.json").read_text())
+    found = [part["variants"][0]["tolerances"].get("max_pose_error", "not written") for part in raw["stages"]]
+    assert found == ["not written", "not written", 0.05]
+
+
+@pytest.mark.slow
 def test_chains_are_compared_on_annotated_faces(tmp_path: Path, run: Run) -> None:
     files = {name: [candidate(name), candidate(name, precision="fp16")] for name in NETWORKS}
     out = write(tmp_path / "b", files)
@@ -211,6 +246,9 @@ def test_the_default_chain_must_have_passed_in_every_stage(tmp_path: Path) -> No
     with pytest.raises(GateFailedError, match=r"'uniformize\.fp32\.onnx' is failed: max error of picture"):
         write(tmp_path / "b", files)
     assert not (tmp_path / "b").exists()
+    for mix in ("+".join(f"{name}.fp32.onnx" for name in NETWORKS), "landmarks.fp32.onnx"):
+        with pytest.raises(BadInputError, match="names files of single stages, expected PRECISION.FORMAT"):
+            write(tmp_path / "b", files, default=mix)
     with pytest.raises(BadInputError, match=r"'w8\.onnx' has no file in stage 'relocalize'"):
         write(tmp_path / "b", default="w8.onnx")
     with pytest.raises(BadInputError, match="no golden cases"):

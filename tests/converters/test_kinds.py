@@ -40,6 +40,12 @@ def test_corners_of_a_corrected_box_by_hand() -> None:
     assert found == pytest.approx(np.array([(-0.15, -1.2), (0.35, -1.2), (0.35, 0.8), (-0.15, 0.8)]))
 
 
+@pytest.mark.parametrize("far", [1e3, 3e38])
+def test_corners_are_clipped_as_the_runtime_does(far: float) -> None:
+    assert corners(np.array([far, -far, 1, 1])) == pytest.approx(corners(np.array([1.0, -1, 1, 1])))
+    assert corners(np.array([0, 0, far, -far])) == pytest.approx(corners(np.array([0, 0, 4, 0.25])))
+
+
 def test_box_errors_by_hand() -> None:
     """The box moves by (0.03, 0.04), each corner by 0.05 sides of the crop; the true box has half of its side."""
     want = np.array([[0.0, 0.0, 0.5, 0.5]], np.float32)

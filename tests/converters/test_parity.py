@@ -195,6 +195,14 @@ def far(name: str, error: float, relative: float | None = 1e-6) -> dict[str, Out
     }
 
 
+POSE_BOUNDS = {"w8": 0.03, "w8a8": 0.05, "pal6": 0.05, "pal4": 0.1}
+
+
+def with_pose(error: float) -> ParityResult:
+    kinds = {"points": "normalised_points", "score": "face_logit", "pose": "head_pose"}
+    return result(outputs=far("pose", error), kinds=kinds)
+
+
 @pytest.mark.parametrize(
     ("found", "bounds", "words"),
     [
@@ -213,6 +221,10 @@ def far(name: str, error: float, relative: float | None = 1e-6) -> dict[str, Out
         (result(nme=4.599), GATES["w8a8"], None),
         (result(nme=4.61), GATES["w8a8"], "NME increase 0.61 > 0.6"),
         (result(outputs=far("score", 0.11)), GATES["w8a8"], "max error of score 0.11 > 0.1"),
+        *((with_pose(0.99 * bound), GATES[name], None) for name, bound in POSE_BOUNDS.items()),
+        *((with_pose(1.01 * bound), GATES[name], "max error of pose") for name, bound in POSE_BOUNDS.items()),
+        (with_pose(2.1e-3), GATES["fp16"], "max error of pose 0.0021 > 0.002 degrees / 90"),
+        (with_pose(math.nan), GATES["w8a8"], "max error of pose nan > 0.05"),
         (result(nme=None), GATES["w8a8"], "NME increase was not measured"),
         (result(nme=math.nan), GATES["w8a8"], "NME increase nan > 0.6"),
         (result(), Tolerances(), "no bound is set"),

@@ -40,6 +40,15 @@ def test_factors_are_kept_within_a_quarter_and_four(factor: float, kept: float) 
     assert (box.width, box.height, crop.side) == pytest.approx((8 * kept, 2, 8 * max(kept, 0.25)))
 
 
+@pytest.mark.parametrize(("shift", "kept"), [(1e3, 1), (-1e3, -1), (3e38, 1), (-3e38, -1), (1, 1), (0.99, 0.99)])
+def test_shifts_are_kept_within_a_side_of_the_crop(shift: float, kept: float) -> None:
+    box, crop = corrected_crop(np.array([shift, -0.5, 1, 1], np.float32), Crop(100, 50, 40))
+    assert (crop.cx, crop.cy, crop.side) == pytest.approx((100 + 40 * kept, 30, 40))
+    assert (box.x0, box.y0) == pytest.approx((80 + 40 * kept, 10))
+    _, crop = corrected_crop([0, shift, 1, 1], Crop(100, 50, 40, angle=90))  # along its own axes
+    assert (crop.cx, crop.cy) == pytest.approx((100 - 40 * kept, 50))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_correction_or_picture_that_is_not_finite_is_refused(bad: float) -> None:
     for place in range(4):

@@ -88,6 +88,8 @@ def output(number: int, **values: Any) -> Change:
     return lambda c: stage(c, number)["outputs"][0].update(values)
 
 
+MIX = "relocalize.fp32.onnx+uniformize.w8a8.onnx+landmarks.fp32.onnx"
+
 REFUSED: list[tuple[Change, str]] = [
     (order(0, 1), "relocalize -> uniformize ends in stage 'uniformize' of the task uniformize, expected a landmarks"),
     (twin(2, 0), "stage 'again' of the task landmarks has stages after it, expected landmarks at the end only"),
@@ -97,6 +99,10 @@ REFUSED: list[tuple[Change, str]] = [
     (order(1, 0, 2), "stage 'relocalize' moves the box after stage 'uniformize' made its picture"),
     (preprocess(2, box_scale=1.2), "stages 'relocalize' and 'landmarks' have box_scale 1.0 and 1.2"),
     (preprocess(1, box_scale=0.5), "stages 'relocalize' and 'uniformize' have box_scale 1.0 and 0.5"),
+    (
+        lambda c: [preprocess(number, box_scale=1.3)(c) for number in range(3)],
+        "stage 'relocalize' corrects the box and has box_scale 1.3, expected 1 in a chain that relocalizes",
+    ),
     (preprocess(1, channels="BGR"), "stages 'relocalize' and 'uniformize' have channels RGB and BGR"),
     (
         resize(2, 32),
@@ -136,6 +142,11 @@ REFUSED: list[tuple[Change, str]] = [
         "default chain 'fp32.onnx' does not exist. Valid: w8a8.onnx, fp32.coreml",
     ),
     (lambda c: c.update(runs=[{"id": "w4.onnx"}]), "stage 'relocalize' of bundle 'chain' has no variant 'w4.onnx'"),
+    (
+        lambda c: c["provenance"].update(reference="fp32.onnx"),
+        "reference variant 'fp32.onnx' does not exist. Valid: relocalize.fp32.onnx",
+    ),
+    (lambda c: c.update(default=MIX), "default chain 'relocalize.fp32.onnx.*' does not exist. Valid: fp32.onnx"),
     (lambda c: c.update(runs=[{"id": "fp32.onnx"}] * 2), "run 'fp32.onnx' is listed more than once"),
 ]
 
@@ -155,10 +166,10 @@ def test_stages_that_do_not_fit_are_refused_by_name(raw: bytes, change: Change, 
         resize(0, 64),
         resize(2, 4),
         resize(2, 16),
-        lambda c: [preprocess(number, box_scale=1.3)(c) for number in range(3)],
+        lambda c: [change(c) for change in (order(1, 2), preprocess(0, box_scale=1.3), preprocess(1, box_scale=1.3))],
         lambda c: [preprocess(number, channels="BGR")(c) for number in range(3)],
         lambda c: c.update(runs=[{"id": "fp32.onnx"}, {"id": "w8a8.onnx", "metrics": {"nme": 4}}]),
-        lambda c: c["provenance"].update(reference="fp32.onnx"),
+        lambda c: c["provenance"].update(reference="landmarks.fp32.onnx"),
     ],
 )
 def test_chains_that_fit(raw: bytes, change: Change) -> None:
@@ -220,6 +231,11 @@ def test_a_chain_takes_one_variant_of_each_stage(raw: bytes) -> None:
             "relocalize.w4.onnx",
             "stage 'relocalize' of bundle 'chain' has no variant 'relocalize.w4.onnx'. Valid: reloc",
         ),
+        (
+            "relocalize.fp32.onnx+uniformize.fp32.onnx+landmarks.fp32",
+            "stage 'landmarks' of bundle 'chain' has no variant 'landmarks.fp32'. Valid: landmarks.fp32.onnx",
+        ),
+        ("relocalize.fp32.onnx+", r"has no stage '' \(in 'relocalize.fp32.onnx\+'\)"),
         ("fp32.onnx+w8a8.onnx", r"or a mix: relocalize.PRECISION.FORMAT\+uniformize.PRECISION.FORMAT\+landmarks"),
     ],
 )

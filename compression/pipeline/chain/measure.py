@@ -15,7 +15,9 @@ import msgspec
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.accuracy import evaluate
+from pocketface.benchmarks.data.degrade import DEGRADATIONS
 from pocketface.benchmarks.data.fingerprint import dataset_hash
+from pocketface.benchmarks.data.motion import MotionSpec
 from pocketface.benchmarks.latency import measure as measure_latency
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.metrics import Accuracy
@@ -76,9 +78,19 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def measure_chains(
-    context: ChainContext, files: Sequence[StageFiles], cases: Sequence[Mapping[str, NDArray[Any]]]
+    context: ChainContext,
+    files: Sequence[StageFiles],
+    cases: Sequence[Mapping[str, NDArray[Any]]],
+    rivals: Mapping[str, StageFiles],
 ) -> Measured:
-    """Everything; each figure is a stage of the run's store, and is not measured again."""
+    """Everything; each figure is a stage of the run's store, and is not measured again.
+
+    Args:
+        context: the run.
+        files: of the chain.
+        cases: its golden cases.
+        rivals: row -> landmark networks that stand alone against the chain under every degradation.
+    """
     default = f"fp32.{next(iter(context.recipe.export.formats))}"
     draft = _bundle(context, context.store.root / ".measured", files, cases, default)
     rows = part_rows([part.stage.name for part in files])
@@ -94,6 +106,11 @@ def measure_chains(
             draft if whole else _bundle(context, path, _only(files, names), _steps(cases, files, names), default)
         )
     degraded = {name: _degraded(context, name, path, default, keys) for name, path in parts.items()}
+    alone = _steps(cases, files, ("landmarks",))
+    for name, rival in rivals.items():
+        path = _bundle(context, context.store.root / f".row-{name}", [rival], alone, default)
+        own = [item.exported.path.parent.name for item in rival.candidates]
+        degraded[f"LE, {name}"] = _degraded(context, name, path, default, own)
     ends = dict.fromkeys(("LE", next(reversed(rows))))
     video = {name: _video(context, name, parts[name], default, keys) for name in ends}
     latency, warning = _latency(context, draft, ids, keys)
@@ -193,7 +210,14 @@ def _degraded(context: ChainContext, row: str, path: Path, default: str, keys: l
             )
         _write(folder, {name: result.accuracy for name, result in found.results.items()})
 
-    inputs = {"files": keys, "row": row, "variant": default, "rows": ROWS, "faces": dataset_hash(faces), "seed": seed}
+    inputs = {
+        "files": keys,
+        "row": row,
+        "variant": default,
+        "rows": _presets(),
+        "faces": dataset_hash(faces),
+        "seed": seed,
+    }
     return _read(
         context.store.stage(f"degraded-{row.lower()}", DEGRADED_VERSION, inputs, build).path, dict[str, Accuracy]
     )
@@ -219,6 +243,7 @@ def _video(context: ChainContext, row: str, path: Path, default: str, keys: list
         "row": row,
         "variant": default,
         "rows": VIDEO_ROWS,
+        "motion": MotionSpec(),
         "faces": dataset_hash(faces),
         "seed": seed,
     }
@@ -246,6 +271,11 @@ def _latency(
     inputs = {"files": keys, "ids": timed, "bench": spec, "cpu": this_machine().cpu}
     found: _Times = _read(context.store.stage("bench-chains", LATENCY_VERSION, inputs, build).path, _Times)
     return found.rows, found.warning
+
+
+def _presets() -> dict[str, dict[str, list[float]]]:
+    """What the protocol's rows mean: a changed range is another measurement."""
+    return {name: DEGRADATIONS[name].to_dict() for name in ROWS}
 
 
 def _executors() -> dict[str, Any]:

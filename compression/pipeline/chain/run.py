@@ -110,8 +110,13 @@ def compress_chain(context: ChainContext) -> ChainResult:
         StageFiles(stages[name], _candidates(context, trained[name], nets[name], stages[name], runs[name], cases, step))
         for step, name in enumerate(stages)
     )
+    rivals = {
+        name: _rival(context, networks[f"row-{name}"], stages["landmarks"], cases, len(stages) - 1)
+        for name, spec in recipe.rows.items()
+        if spec.degrade != "none"
+    }
     # Every choice is made: from here on the test faces are read.
-    measured = measure_chains(context, files, cases)
+    measured = measure_chains(context, files, cases, rivals)
     checked = tuple(_gates(recipe, files, measured))
     bundle = _ship(context, files, checked, cases, measured)
     figures = collect(context, networks, measured)
@@ -172,6 +177,17 @@ def _candidates(
         bounds = tolerances(recipe.gates, item.precision)
         found.append(examine(item, golden=golden, faces=faces, tolerances=bounds, normaliser=normaliser))
     return found
+
+
+def _rival(context: ChainContext, trained: TrainedStage, stage: Stage, cases: Cases, step: int) -> StageFiles:
+    """A landmark network that was trained with degradations: what the whole chain has to beat, as one more row."""
+    subject = Subject(trained.name.replace(" ", "_"), trained.done.key, trained.load, lambda: np.zeros((0, 3, 1, 1)))
+    first = next(iter(context.recipe.export.formats))
+    (exported,) = export_stages(context, subject, {first: ("fp32",)})
+    run = reference.torch_run(trained.load())
+    inputs = np.concatenate([case[f"step{step}.input.image"] for case in cases])
+    golden = reference.references(run, inputs, stage=contract(context, stage.name, trained.load()))
+    return StageFiles(contract(context, "landmarks", trained.load()), [examine(exported, golden=golden)])
 
 
 def _gates(recipe: ChainRecipe, files: tuple[StageFiles, ...], measured: Measured) -> list[Gate]:

@@ -20,6 +20,7 @@ from pocketface.compression.training.align import fit_aligner
 from pocketface.compression.training.loop import HISTORY, WEIGHTS
 from pocketface.compression.training.relocalize import fit_relocalizer
 from pocketface.compression.training.uniformize import fit_uniformizer
+from pocketface.sdk.errors import ConfigError
 
 RELOCALIZE_VERSION = 1
 UNIFORMIZE_VERSION = 1
@@ -96,6 +97,12 @@ def uniformizer(
 
 def aligner(context: ChainContext, name: str, spec: AlignSpec, teacher: TrainedStage | None = None) -> TrainedStage:
     """Train stage LE: the cascade, or a student with its hints."""
+    if spec.lambda_kd > 0 and teacher is None:
+        raise ConfigError(
+            f"{name}: lambda_kd {spec.lambda_kd:g} without a teacher",
+            expected="teachers.landmarks, whose hints it weighs",
+            next="Add the teacher, or set lambda_kd: 0.0 to train on annotations alone",
+        )
     pose = pose_stage(context) if "pose" in spec.markups else None
     used = teacher if spec.lambda_kd > 0 else None
 
