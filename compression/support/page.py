@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from pocketface.benchmarks.reports.markdown import table as markdown
-from pocketface.compression.support.cases import absent
+from pocketface.compression.support.cases import STAGE_SIZE, absent
 from pocketface.compression.support.table import Row, Table
 from pocketface.compression.trial import MAX_RELATIVE_ERROR, MIN_SQNR
 from pocketface.sdk.files import write_atomic
@@ -32,7 +32,7 @@ def render(table: Table) -> str:
         "promises, and its outputs agree with torch: "
         f"{_bounds()}. "
         "Accuracy of trained networks is in docs/results.\n",
-        f"Input {table.input_size} px. Python {table.python}; "
+        f"Input {table.input_size} px, of the stages of a chain {STAGE_SIZE} px. Python {table.python}; "
         + ", ".join(f"{name} {version}" for name, version in table.tools.items())
         + ".\n",
         "## Overview\n",
