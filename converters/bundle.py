@@ -80,8 +80,8 @@ def write_bundle(
 
     Raises:
         GateFailedError: the default variant did not pass, or one stage of the default chain.
-        BadInputError: ids that repeat, a mix as the default, names in ``default`` or ``allow_unverified`` that no candidate has, no golden
-            case, no stage, or the folder exists.
+        BadInputError: ids that repeat, a mix as the default, names in ``default`` or ``allow_unverified`` that no
+            candidate has, no golden case, no stage, or the folder exists.
         BundleError: the result contradicts itself, or its stages do not fit together (its reader's error).
         EnvironmentProblemError: the disk is full.
     """
@@ -139,7 +139,7 @@ def add_measurements(
 
     Raises:
         BadInputError: an id that the bundle does not have, or latency of a variant that did not pass.
-        BundleError: a run of a chain that the bundle does not have.
+        BundleError: a run of a chain that the bundle does not have, or of a single network.
     """
     latency, metrics = latency or {}, metrics or {}
     with open_bundle(folder) as bundle:
@@ -166,6 +166,7 @@ def add_measurements(
         manifest.chain(run.id)
     every = tuple({run.id: run for run in (*manifest.runs, *runs)}.values())
     changed = msgspec.structs.replace(manifest, stages=stages, runs=every)
+    contract.check_manifest(changed)
     write_atomic(root / "manifest.json", encode(changed), force=True)
 
 

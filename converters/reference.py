@@ -16,7 +16,7 @@ from pocketface.converters.steps import follow
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import read_image
-from pocketface.sdk.manifest import Preprocess, Stage
+from pocketface.sdk.manifest import Scheme, Stage
 from pocketface.sdk.postprocess import in_contract_shape
 from pocketface.sdk.preprocess import network_input
 
@@ -77,18 +77,27 @@ def annotated_references(run: Run, faces: Sequence[Face], stage: Stage) -> Refer
     Raises:
         BadInputError: a face has another number of landmarks than the scheme, or its image cannot be read.
     """
-    scheme = stage.marks
+    check_marks(faces, stage.marks)
     inputs: list[NDArray[Any]] = []
     truth = []
+    for face in faces:
+        crop = Crop.from_box(face.box, stage.preprocess.box_scale)
+        inputs.append(network_input(read_image(face.image), crop, stage.preprocess))
+        truth.append(crop.to_normalised(face.points))
+    return references(run, np.concatenate(inputs), np.stack(truth), stage=stage)
+
+
+def check_marks(faces: Sequence[Face], scheme: Scheme) -> None:
+    """Refuse faces of another mark-up.
+
+    Raises:
+        BadInputError: naming the first that has another number of landmarks.
+    """
     for face in faces:
         if face.points.shape != (scheme.points, 2):
             raise BadInputError(
                 f"{face.name} has {len(face.points)} landmarks", expected=f"{scheme.points} ({scheme.name})"
             )
-        crop = Crop.from_box(face.box, stage.preprocess.box_scale)
-        inputs.append(preprocess(read_image(face.image), crop, stage.preprocess))
-        truth.append(crop.to_normalised(face.points))
-    return references(run, np.concatenate(inputs), np.stack(truth), stage=stage)
 
 
 def golden_case(
@@ -107,7 +116,7 @@ def golden_case(
         ``stepN.decoded.NAME``, see ``steps.Step``.
 
     Raises:
-        BadInputError: a stage of the chain without its network.
+        BadInputError: a stage of the chain without its network, or a box without area or outside the image.
         BundleError: outputs that are not what the stage's contract says.
     """
     chain = [stages] if isinstance(stages, Stage) else list(stages)
@@ -115,6 +124,8 @@ def golden_case(
     for stage in chain:
         if stage.name not in given:
             raise BadInputError(f"stage {stage.name!r} has no network to run", choices=given)
+    height, width = image.shape[:2]
+    box.checked((width, height))
     case: dict[str, NDArray[Any]] = {"image": image, "box": np.array(box, np.float64)}
     for step in follow(image, box, chain, lambda _, stage, tensor: given[stage.name](tensor)):
         prefix = f"step{step.number}"
@@ -162,8 +173,3 @@ def _joined(
     kinds = {name: decode for name, decode in known.items() if stage is not None or name in rows[0]}
     outputs = {name: np.concatenate([np.asarray(row[name], np.float32) for row in rows]) for name in kinds}
     return References(inputs, outputs, truth, kinds)
-
-
-def preprocess(image: NDArray[np.uint8], crop: Crop, settings: Preprocess) -> Array | Pixels:
-    """(H, W, 3) uint8 RGB and a crop -> (1, 3, S, S), as the runtime does it."""
-    return network_input(image, crop, settings)

@@ -29,7 +29,7 @@ from pocketface.converters.golden import golden_problems
 from pocketface.converters.kinds import kind_of, main_output
 from pocketface.converters.parity import References, Run, compare
 from pocketface.converters.readers.registry import READERS
-from pocketface.converters.reference import annotated_references, comparable, golden_references
+from pocketface.converters.reference import annotated_references, check_marks, comparable, golden_references
 from pocketface.converters.signature import check_signature, read_signature
 from pocketface.converters.verdict import ParityResult, bound_of, judge
 from pocketface.converters.verify_chain import chains_of, check_chains
@@ -97,10 +97,11 @@ def verify_bundle(
 
     Raises:
         BundleError: no such variant, or a golden case is broken.
-        BadInputError: a face cannot be read, or has another number of landmarks than the bundle.
+        BadInputError: the image of a face cannot be read, or it has another number of landmarks than the bundle.
     """
     manifest = bundle.manifest
     ids = chosen(manifest, variants)
+    check_marks(faces, manifest.landmarks.marks)
     cases = bundle.golden()
     running: list[_Running] = []
     done = 0

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from pocketface.sdk import contract, manifest
 from pocketface.sdk.archive import MAX_MANIFEST_BYTES, unpack
 from pocketface.sdk.backends.external_data import refuse_external_data
-from pocketface.sdk.errors import BundleError
+from pocketface.sdk.errors import BadInputError, BundleError
 from pocketface.sdk.files import os_problem
+from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import FileEntry, Manifest, Stage, Variant
 
 MAX_GOLDEN_BYTES = 256 * 2**20
@@ -66,7 +67,8 @@ class Bundle:
             ``stepK.decoded.image`` (S, S, 3) float32 in [0, 255].
 
         Raises:
-            BundleError: a case is no npz file, too large, needs pickle, or lacks an array.
+            BundleError: a case is no npz file, too large, needs pickle, lacks an array, or its box has no area or lies
+                outside the image.
         """
         return [self._golden_case(entry) for entry in self.manifest.golden]
 
@@ -96,6 +98,11 @@ class Bundle:
                 raise BundleError(
                     f"{entry.path}: array {name!r} is {found or 'missing'}", expected=expected, next=_AGAIN
                 )
+        height, width = case["image"].shape[:2]
+        try:
+            Box(*case["box"].tolist()).checked((width, height))
+        except BadInputError as error:
+            raise BundleError(f"{entry.path}: {error.what}", expected=error.expected, next=_AGAIN) from error
         return case
 
     def _golden_arrays(self) -> dict[str, tuple[tuple[int | None, ...], Any]]:

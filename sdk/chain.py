@@ -57,9 +57,7 @@ class StageRunner:
         EnvironmentProblemError: nothing here can run this format.
     """
 
-    def __init__(
-        self, bundle: Bundle, variant: str | None = None, *, threads: int = 1, executor: Executors | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, variant: str, *, threads: int = 1, executor: Executors | None = None) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
             raise BadInputError(f"threads {threads!r}", expected="a whole number from 1 to 1024")
         self.stage, self.variant = bundle.manifest.variant(variant)

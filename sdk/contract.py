@@ -52,6 +52,8 @@ def check_manifest(manifest: Manifest) -> None:
     for stage in manifest.stages:
         _check_stage(stage)
     check_chain(manifest.stages)
+    if manifest.runs and len(manifest.stages) == 1:
+        raise wrong(f"run {manifest.runs[0].id!r} of a chain, and one stage", "runs of a chain of stages only")
     unique("run", [run.id for run in manifest.runs])
     for run in manifest.runs:
         manifest.chain(run.id)

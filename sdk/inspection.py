@@ -13,6 +13,12 @@ from pocketface.sdk.manifest import DataSource, Latency, Manifest, Stage, Varian
 from pocketface.sdk.terminal import count_text, size_text
 
 _COLOURS = {"passed": "green", "failed": "red", "unverified": "yellow"}
+_ERRORS: dict[str, tuple[str, str]] = {
+    "landmarks": ("landmarks off, px", "NME %"),
+    "relocalize": ("corners off, px", "box error %"),
+    "uniformize": ("grey levels off", "image error %"),
+}
+"""Task -> what ``Parity.max_pixel_error`` and ``nme`` are of it."""
 
 
 def print_manifest(manifest: Manifest) -> None:
@@ -73,7 +79,8 @@ def _print_stage(console: Console, stage: Stage, default: Set[str]) -> None:
             + (count_text(stage.flops, "FLOPs") if stage.flops else "FLOPs not known")
         )
     )
-    table = Table(*("variant", "format", "precision", "size", "status", "max error", "pixels", "NME %", "checked by"))
+    columns = ("variant", "format", "precision", "size", "status", "max error", *_ERRORS[stage.task], "checked by")
+    table = Table(*columns)
     for variant in stage.variants:
         table.add_row(*_variant_row(variant, default))
     console.print(table)

@@ -13,6 +13,8 @@ from pocketface.sdk import chain_ids
 from pocketface.sdk.errors import BundleError
 from pocketface.sdk.measured import ChainRun, Latency, Parity, Part, Tolerances
 from pocketface.sdk.measured import OutputParity as OutputParity
+from pocketface.sdk.provenance import DataSource as DataSource
+from pocketface.sdk.provenance import Provenance
 
 SCHEMA = 1
 FORMATS = ("onnx", "tflite", "coreml", "executorch")
@@ -208,39 +210,6 @@ class Stage(Part, frozen=True, kw_only=True):
                 next="Take the last stage of the chain",
             )
         return self.scheme
-
-
-class DataSource(Part, frozen=True, kw_only=True):
-    """A data set, named and hashed, never by path. What others trained on has only a name and a licence."""
-
-    name: str
-    split: str
-    faces: int
-    sha256: str
-    licence: str
-
-
-class Provenance(Part, frozen=True, kw_only=True):
-    """Where the bundle comes from.
-
-    Attributes:
-        recipe, recipe_sha256: of the run that trained it; of a bundle that was packed from finished files, the text of
-            the contract, and its hash.
-        reference: what golden cases come from and variants are compared with: empty for torch fp32; of a bundle that
-            was packed, the id of the variant that stands in for it.
-    """
-
-    recipe: str
-    recipe_sha256: str
-    data: tuple[DataSource, ...]
-    tools: dict[str, str]
-    git_commit: str = ""
-    reference: str = ""
-
-    @property
-    def reference_text(self) -> str:
-        """The reference, for messages."""
-        return f"the file {self.reference}" if self.reference else "torch fp32"
 
 
 class Manifest(Part, frozen=True, kw_only=True):

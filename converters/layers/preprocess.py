@@ -14,10 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketface.converters.reference import preprocess
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.manifest import Preprocess
-from pocketface.sdk.preprocess import normalise
+from pocketface.sdk.preprocess import network_input, normalise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +67,7 @@ def check_preprocess(
     """
     crop = Crop.from_box(Box(*(float(value) for value in case["box"])), settings.box_scale)
     recorded = case[f"step0.input.{name}"]
-    made = preprocess(case["image"], crop, settings)
+    made = network_input(case["image"], crop, settings)
     largest = float(np.abs(recorded.astype(np.float64)).max()) or 1.0
     error = float(np.abs(made.astype(np.float64) - recorded).max()) / largest
     bound = 1 / 255 if settings.inside else MAX_INPUT_ERROR
@@ -91,12 +90,12 @@ def network_inputs(case: Mapping[str, NDArray[Any]], name: str, settings: Prepro
 def _place(image: NDArray[np.uint8], crop: Crop, settings: Preprocess, recorded: NDArray[Any]) -> tuple[str, str]:
     """What explains the recorded input: other channels, another constant, or neither."""
     other = "RGB" if settings.channels == "BGR" else "BGR"
-    swapped = preprocess(image, crop, msgspec.structs.replace(settings, channels=other))
+    swapped = network_input(image, crop, msgspec.structs.replace(settings, channels=other))
     if np.abs(swapped.astype(np.float64) - recorded).max() <= MAX_INPUT_ERROR * np.abs(recorded).max():
         return "channels", f"the manifest says {settings.channels}, the golden input was made with {other}"
     plain = msgspec.structs.replace(settings, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     if not settings.inside:
-        pixels = preprocess(image, crop, plain)
+        pixels = network_input(image, crop, plain)
         for channel, (mean, std) in enumerate(zip(settings.mean, settings.std, strict=True)):
             seen, wanted = pixels[0, channel].ravel(), recorded[0, channel].ravel()
             # pixel = std * input + mean, fitted to every pixel of the crop

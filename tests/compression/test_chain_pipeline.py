@@ -16,6 +16,7 @@ from pocketface.benchmarks.papers import rule
 from pocketface.benchmarks.robustness import ROWS
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.pipeline.chain import train
+from pocketface.compression.pipeline.chain.check import check_chain_recipe
 from pocketface.compression.pipeline.chain.inputs import correction
 from pocketface.compression.pipeline.chain.measure import part_rows
 from pocketface.compression.pipeline.chain.run import ChainResult, compress_chain
@@ -24,7 +25,7 @@ from pocketface.compression.pipeline.measure import tolerances
 from pocketface.compression.pipeline.networks import train_networks
 from pocketface.compression.recipe_file import dump_recipe, load_any, load_recipe, parse_recipe, recipe_sha256
 from pocketface.converters.verify import verify_bundle
-from pocketface.sdk import load
+from pocketface.sdk import load, load_scheme
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.cli import app
 from pocketface.sdk.errors import ConfigError, GateFailedError, UnknownNameError
@@ -241,10 +242,30 @@ def test_presets_are_what_the_versions_of_the_trainings_stand_for():
     assert (versions, hashlib.sha256(content.encode()).hexdigest()[:12]) == ((1, 1, 1), "46b1e738ed2b")
 
 
-def test_hints_without_a_teacher_are_refused(drawn_folder: Path, tmp_path: Path):
-    alone = recipe(teachers={})
-    with pytest.raises(ConfigError, match=r"landmarks: lambda_kd 0\.75 without a teacher"):
-        train_networks(ChainContext(alone, drawn_folder, tmp_path, progress=False), ["landmarks"])
+LARGE = {"name": "uniformizer_mobile", "width": 0.25, "input_size": 64}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"teachers": {}}, r"landmarks: lambda_kd 0\.75 without a teacher"),
+        ({"uniformize": {"teacher_weight": 1.0}}, "uniformize: teacher_weight 1 and no teacher"),
+        ({"uniformize": {"model": {**LARGE, "input_size": 48}}}, "landmarks takes 32 px, stage uniformize gives 48"),
+        ({"landmarks": {"model": {"name": "relocalizer", "input_size": 64}}}, "landmarks: model 'relocalizer'"),
+        ({"landmarks": {"model": {"name": "mobilenetv2", "input_size": 32}}}, "landmarks: model 'mobilenetv2'"),
+        ({"landmarks": {"model": {"name": "acdc_x", "input_size": 32}}}, "model 'acdc_x'"),
+        ({"landmarks": {"model": {"name": "acdc_s", "input_size": 40}}}, "input_size: 40"),
+        ({"relocalize": {"degrade": "light"}}, "relocalize: degrade 'light' moves no box"),
+        ({"uniformize": {"perceptual": 1.0, "features": "vgg"}}, "feature network 'vgg'"),
+        ({"data": {**raw()["data"], "scheme": "wflw98"}}, "98 points"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_trained(changes: dict[str, Any], match: str):
+    stages = raw()["stages"]
+    stages = {name: {**spec, **changes.get(name, {})} for name, spec in stages.items()}
+    wrong = recipe(stages=stages, **{name: value for name, value in changes.items() if name not in stages})
+    with pytest.raises((ConfigError, UnknownNameError), match=match):
+        check_chain_recipe(wrong, load_scheme(wrong.data.scheme))
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("*.yaml")), ids=lambda path: path.stem)

@@ -16,6 +16,7 @@ from pocketface.sdk import load
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import BadInputError, BundleError, GateFailedError
 from pocketface.sdk.manifest import Latency, Tolerances
+from pocketface.sdk.measured import ChainRun
 
 Make = Callable[[str, str], Candidate]
 Write = Callable[..., Path]
@@ -171,3 +172,7 @@ def test_measurements_are_added_to_a_finished_bundle(bundle: Path) -> None:
         assert opened.manifest.variant("fp16.onnx")[1].parity is not None
     with pytest.raises(BadInputError, match=r"no variant 'w4.onnx'"):
         add_measurements(bundle, metrics={"w4.onnx": {}})
+    before = (bundle / "manifest.json").read_bytes()
+    with pytest.raises(BundleError, match=r"run 'fp32.onnx' of a chain, and one stage"):
+        add_measurements(bundle, runs=[ChainRun(id="fp32.onnx", metrics={"nme": 3.0})])
+    assert (bundle / "manifest.json").read_bytes() == before

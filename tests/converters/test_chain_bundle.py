@@ -190,7 +190,8 @@ def test_a_quantized_landmark_network_with_a_spoilt_head_pose_fails(tmp_path: Pa
     assert run(out)[0] == 0
     path = "models/chain.landmarks.fp16.onnx"
     model = onnx.load(out / path)
-    (bias,) = [item for item in model.graph.initializer if numpy_helper.to_array(item).shape == (3,)]
+    biases = [item for item in model.graph.initializer if numpy_helper.to_array(item).shape == (3,)]
+    (bias,) = [item for item in biases if numpy_helper.to_array(item).dtype.kind == "f"]
     values = numpy_helper.to_array(bias)
     bias.CopyFrom(numpy_helper.from_array(values + values.dtype.type(0.2), bias.name))  # 18 degrees
     replace_file(out, path, model.SerializeToString())
@@ -231,7 +232,7 @@ def test_chains_are_compared_on_annotated_faces(tmp_path: Path, run: Run) -> Non
 
     def lift(raw: dict[str, Any]) -> None:
         variant = raw["stages"][0]["variants"][1]
-        variant["tolerances"] = {"max_tensor_error": 10}
+        variant["tolerances"] = {"max_tensor_error": 10, "max_nme_increase": 50}
 
     edit_manifest(out, lift)
     code, text, err = run(out, "--data", data)
@@ -247,7 +248,7 @@ def test_the_default_chain_must_have_passed_in_every_stage(tmp_path: Path) -> No
         write(tmp_path / "b", files)
     assert not (tmp_path / "b").exists()
     for mix in ("+".join(f"{name}.fp32.onnx" for name in NETWORKS), "landmarks.fp32.onnx"):
-        with pytest.raises(BadInputError, match="names files of single stages, expected PRECISION.FORMAT"):
+        with pytest.raises(BadInputError, match=r"names files of single stages, expected PRECISION\.FORMAT"):
             write(tmp_path / "b", files, default=mix)
     with pytest.raises(BadInputError, match=r"'w8\.onnx' has no file in stage 'relocalize'"):
         write(tmp_path / "b", default="w8.onnx")

@@ -8,10 +8,11 @@ import torch
 from bundle_factory import picture
 from tiny_export import POINTS, SIZE, inputs, tiny_net, torch_outputs
 
-from pocketface.converters.reference import golden_case, golden_references, preprocess, references, torch_run
+from pocketface.converters.reference import golden_case, golden_references, references, torch_run
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
+from pocketface.sdk.preprocess import network_input
 from pocketface.sdk.schemes import load_scheme
 
 
@@ -63,8 +64,14 @@ def test_a_golden_case_follows_an_image_through_every_step() -> None:
 
 def test_preprocessing_follows_the_stage() -> None:
     image, crop = picture(), Crop(45, 33, 50)
-    rgb = preprocess(image, crop, stage().preprocess)
-    bgr = preprocess(image[:, :, ::-1].copy(), crop, stage(channels="BGR").preprocess)
+    rgb = network_input(image, crop, stage().preprocess)
+    bgr = network_input(image[:, :, ::-1].copy(), crop, stage(channels="BGR").preprocess)
     assert np.array_equal(rgb, bgr)
     with pytest.raises(BadInputError, match="no golden cases"):
         golden_references([])
+
+
+@pytest.mark.parametrize("box", [Box(20, 8, 20, 59), Box(71, 8, 20, 59), Box(500, 500, 600, 600)])
+def test_a_golden_case_of_no_face_is_refused(box: Box) -> None:
+    with pytest.raises(BadInputError, match=r"has no area|lies outside the image"):
+        golden_case(torch_run(tiny_net()), picture(), box, stage())

@@ -285,6 +285,7 @@ def test_runs_of_whole_chains_are_kept_and_shown(raw: bytes, capsys: pytest.Capt
     for text in (
         "chain relocalize -> uniformize -> landmarks: fp32.onnx, w8a8.onnx, fp32.coreml, w8a8.coreml",
         "(default fp32.onnx)",
+        *("landmarks off, px", "NME %", "corners off, px", "box error %", "grey levels off", "image error %"),
         "stage relocalize: relocalize, input 16 x 16",
         "stage landmarks: landmarks (kite4, 4 points) and head pose, input 8 x 8",
         "7.654",

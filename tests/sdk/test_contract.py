@@ -70,6 +70,7 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c: point(c).update(shape=[1, 2, 68]), "tensor 'points' has shape \\(1, 2, 68\\)"),
     (lambda c: point(c).update(shape=[1, 137]), "tensor 'points' has shape \\(1, 137\\)"),
     (lambda c: variant(c).update(unused=["points"]), "output 'points' is listed more than once"),
+    (lambda c: c.update(runs=[{"id": "fp32.onnx"}]), "run 'fp32.onnx' of a chain, and one stage"),
     (lambda c: c["provenance"].update(reference="w4"), "reference variant 'w4' does not exist"),
     (lambda c: variant(c)["inputs"]["image"].update(layout="NHWC"), "expected \\(1, 32, 32, 3\\)"),
     (lambda c: point(c).update(dtype="int8"), "is int8 with scale None"),

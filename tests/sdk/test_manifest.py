@@ -85,3 +85,15 @@ def test_total_bytes_adds_every_file(text: str) -> None:
 def test_the_whole_of_the_names_is_in_the_types() -> None:
     assert manifest.Format.__args__ == manifest.FORMATS
     assert manifest.Precision.__args__ == manifest.PRECISIONS
+
+
+def test_a_bound_on_the_head_pose_is_written_only_where_there_is_one(text: str) -> None:
+    """Releases of before it existed refuse keys that they do not know."""
+    assert "max_pose_error" not in manifest.encode(manifest.decode(text.encode())).decode()
+
+    def bound(raw: dict[str, Any]) -> None:
+        raw["stages"][0]["variants"][0]["tolerances"]["max_pose_error"] = 0.05
+
+    contents = manifest.decode(changed(text, bound))
+    assert contents.variant()[1].tolerances.max_pose_error == 0.05
+    assert manifest.decode(manifest.encode(contents)) == contents

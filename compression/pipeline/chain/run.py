@@ -181,7 +181,9 @@ def _candidates(
 
 def _rival(context: ChainContext, trained: TrainedStage, stage: Stage, cases: Cases, step: int) -> StageFiles:
     """A landmark network that was trained with degradations: what the whole chain has to beat, as one more row."""
-    subject = Subject(trained.name.replace(" ", "_"), trained.done.key, trained.load, lambda: np.zeros((0, 3, 1, 1)))
+    subject = Subject(
+        trained.name.replace(" ", "_"), trained.done.key, trained.load, lambda: np.zeros((0, 3, 1, 1), np.float32)
+    )
     first = next(iter(context.recipe.export.formats))
     (exported,) = export_stages(context, subject, {first: ("fp32",)})
     run = reference.torch_run(trained.load())

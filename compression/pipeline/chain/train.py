@@ -13,6 +13,7 @@ from torch import nn
 
 from pocketface.compression.chain_recipe import AlignSpec, RelocalizeSpec, StageSpec, UniformizeSpec
 from pocketface.compression.models.checkpoint import load_stage_network
+from pocketface.compression.pipeline.chain.check import check_chain_recipe
 from pocketface.compression.pipeline.context import ChainContext
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.shape.pose import HeadPose
@@ -20,7 +21,6 @@ from pocketface.compression.training.align import fit_aligner
 from pocketface.compression.training.loop import HISTORY, WEIGHTS
 from pocketface.compression.training.relocalize import fit_relocalizer
 from pocketface.compression.training.uniformize import fit_uniformizer
-from pocketface.sdk.errors import ConfigError
 
 RELOCALIZE_VERSION = 1
 UNIFORMIZE_VERSION = 1
@@ -97,12 +97,6 @@ def uniformizer(
 
 def aligner(context: ChainContext, name: str, spec: AlignSpec, teacher: TrainedStage | None = None) -> TrainedStage:
     """Train stage LE: the cascade, or a student with its hints."""
-    if spec.lambda_kd > 0 and teacher is None:
-        raise ConfigError(
-            f"{name}: lambda_kd {spec.lambda_kd:g} without a teacher",
-            expected="teachers.landmarks, whose hints it weighs",
-            next="Add the teacher, or set lambda_kd: 0.0 to train on annotations alone",
-        )
     pose = pose_stage(context) if "pose" in spec.markups else None
     used = teacher if spec.lambda_kd > 0 else None
 
@@ -126,8 +120,12 @@ def chain_networks(context: ChainContext, only: Sequence[str] = ()) -> dict[str,
 
     Args:
         only: names instead of all; their teachers come too.
+
+    Raises:
+        ConfigError: the recipe's networks do not fit together; see `check_chain_recipe`.
     """
     recipe = context.recipe
+    check_chain_recipe(recipe, context.split.scheme)
     stages, teachers = recipe.stages, recipe.teachers
     wanted = set(only or recipe.networks())
     found: dict[str, TrainedStage] = {}
