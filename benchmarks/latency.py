@@ -187,7 +187,7 @@ def measure(
         BundleError: no such variant.
         EnvironmentProblemError: no variant can run here.
     """
-    _check(threads, runs, warmup, settle_ms)
+    check_plan(threads, runs, warmup, settle_ms)
     image, boxes = _input(bundle, image, box)
     manifest = bundle.manifest
     wanted = list(dict.fromkeys(manifest.chains if variants is None else variants))
@@ -214,7 +214,7 @@ def measure(
         predictors = _ready(bundle, able, count, image, boxes, skipped)
         if not predictors:
             break
-        times = _interleave(predictors, image, boxes, runs, warmup, seed + count, settle_ms, step)
+        times = interleave(predictors, image, boxes, runs, warmup, seed + count, settle_ms, step)
         executors = {name: predictor.executor for name, predictor in predictors.items()}
         predictors.clear()  # free the models before memory is measured beside them
         reference = _reference(bundle, list(times))
@@ -223,7 +223,7 @@ def measure(
             peak = peak_rss_mb(bundle.root, name, threads=count) if memory else 0.0
             if memory:
                 step()
-            found = _latency(parts, executors[name], machine, count, base, peak)
+            found = latency_of(parts, executors[name], machine, count, base, peak)
             medians = {stage: float(np.median(total)) for stage, total in each.items()}
             rows.append((name, msgspec.structs.replace(found, stages=medians)))
     rows = [(name, latency) for name, latency in rows if name not in skipped]
@@ -238,7 +238,12 @@ def measure(
     return LatencyResult(tuple(rows), reference, machine, skipped, warmup, seed, busy)
 
 
-def _check(threads: Sequence[int], runs: int, warmup: int, settle_ms: float) -> None:
+def check_plan(threads: Sequence[int], runs: int, warmup: int, settle_ms: float) -> None:
+    """Refuse numbers that make no measurement.
+
+    Raises:
+        BadInputError: naming the first one.
+    """
     if not threads or any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in threads):
         raise BadInputError(f"threads {threads!r}", expected="whole numbers from 1 on", next="For example: 1,2")
     if len(set(threads)) != len(threads):
@@ -282,7 +287,7 @@ def _ready(
     return predictors
 
 
-def _interleave(
+def interleave(
     predictors: dict[str, Predictor],
     image: NDArray[np.uint8],
     boxes: Sequence[Sequence[float]] | None,
@@ -325,7 +330,7 @@ def _reference(bundle: Bundle, names: list[str]) -> str:
     return names[0]
 
 
-def _latency(
+def latency_of(
     parts: NDArray[np.float64], executor: str, machine: Machine, threads: int, base: float, peak: float
 ) -> Latency:
     p50, p90, p99 = np.percentile(parts.sum(axis=1), (50, 90, 99))
