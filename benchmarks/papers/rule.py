@@ -17,7 +17,7 @@ from pocketface.benchmarks.reports.markdown import header, table
 from pocketface.benchmarks.video import VideoResult
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.files import write_atomic
-from pocketface.sdk.manifest import ChainRun, DataSource
+from pocketface.sdk.manifest import ChainRun, DataSource, Latency
 
 RESULTS = "results.json"
 
@@ -69,6 +69,29 @@ class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
     last: dict[str, float] = msgspec.field(default_factory=dict)
 
 
+class FileRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a landmark network, through the runtime that ships, on clean test faces."""
+
+    variant: str
+    bytes: int
+    accuracy: Accuracy
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of each landmark network, and everything timed in one interleaved run.
+
+    Attributes:
+        rows: network -> its files.
+        latency: ``NETWORK VARIANT``, ``chain VARIANT`` or the reference -> one entry a thread count.
+        reference: what ratios refer to.
+    """
+
+    rows: dict[str, list[FileRow]] = msgspec.field(default_factory=dict)
+    latency: dict[str, tuple[Latency, ...]] = msgspec.field(default_factory=dict)
+    reference: str = ""
+    warning: str = ""
+
+
 class RuleResults(msgspec.Struct, frozen=True, kw_only=True):
     """A chain's run, as RUN/results.json keeps it."""
 
@@ -86,6 +109,7 @@ class RuleResults(msgspec.Struct, frozen=True, kw_only=True):
     degraded: dict[str, dict[str, Accuracy]]
     video: dict[str, dict[str, VideoResult]]
     runs: tuple[ChainRun, ...]
+    speed: Speed = Speed()
     warning: str = ""
 
 
@@ -131,6 +155,8 @@ def page(results: RuleResults, *, command: str) -> str:
         f"LE {ALL['LE']}, R-U-LE {ALL['R-U-LE']} (WFLW).\n\n" + degraded_table(results),
         "## Video\n\n" + video_table(results),
         "## Chains\n\n" + chains_table(results),
+        f"## Speed\n\nRatios of inference to {results.speed.reference}, all in one interleaved run.\n\n"
+        + speed_table(results),
         f"## Recipe\n\n```yaml\n{results.recipe}```\n",
     ]
     return "\n".join(parts)
@@ -153,6 +179,7 @@ def table_one(results: RuleResults) -> str:
                 "M parameters": row.parameters / 1e6,
                 "M FLOPs": row.flops / 1e6,
                 "NME %": row.accuracy.nme,
+                **_files(results.speed, row.name),
                 "pose MAE deg": None if row.pose is None else row.pose.mae,
                 "hints": "" if row.hints is None else f"{row.hints:g}",
                 "minutes": row.minutes,
@@ -162,6 +189,32 @@ def table_one(results: RuleResults) -> str:
             }
         )
     return table(rows, digits={"minutes": 0, "M FLOPs": 0, "paper: ms": 0})
+
+
+def _files(speed: Speed, name: str) -> dict[str, Any]:
+    """Sizes, accuracy in 8 bits, and milliseconds on one thread."""
+    found: dict[str, Any] = {}
+    for row in speed.rows.get(name, []):
+        precision = row.variant.partition(".")[0]
+        if precision != "fp32":
+            found[f"{precision} NME %"] = row.accuracy.nme
+        found[f"{precision} MB"] = row.bytes / 1e6
+        times = [item.p50_ms for item in speed.latency.get(f"{name} {row.variant}", ()) if item.threads == 1]
+        found[f"{precision} ms"] = times[0] if times else None
+    return found
+
+
+def speed_table(results: RuleResults) -> str:
+    """Whole chains and single networks against a network that everyone knows: one interleaved run."""
+    rows = []
+    for name, found in results.speed.latency.items():
+        row: dict[str, Any] = {"network or chain": name}
+        for item in found:
+            threads = f"{item.threads} thread{'s' if item.threads > 1 else ''}"
+            row |= {f"p50 ms, {threads}": item.p50_ms, f"ratio, {threads}": item.ratio}
+            row |= {f"{stage} ms, {threads}": value for stage, value in item.stages.items()}
+        rows.append(row)
+    return table(rows)
 
 
 def degraded_table(results: RuleResults) -> str:

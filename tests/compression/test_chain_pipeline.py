@@ -160,6 +160,12 @@ def test_the_page_is_made_of_the_stored_figures(run: tuple[ChainContext, ChainRe
     assert f"{result.measured.degraded['R-U-LE']['all'].nme:.2f}" in text
     assert "AC-DC-s" in text
     assert "| without hints |" in text
+    assert set(figures.speed.rows) == {"teacher-landmarks", "landmarks", "row-without hints", "row-trained degraded"}
+    assert figures.speed.reference == "mobilenetv2 224"
+    assert figures.speed.latency["mobilenetv2 224"][0].ratio == 1
+    shipped = {row.variant: row for row in figures.speed.rows["landmarks"]}
+    assert shipped["fp32.onnx"].accuracy.nme == pytest.approx(result.measured.degraded["LE"]["none"].nme)
+    assert f"{shipped['w8a8.onnx'].bytes / 1e6:.2f}" in text
     again = tmp_path / "again.md"
     app(["results", str(tmp_path / "rule.json"), "--page", str(again)], standalone_mode=False)
     assert again.read_text().splitlines()[6:] == text.splitlines()[6:]

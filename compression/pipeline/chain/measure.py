@@ -24,6 +24,7 @@ from pocketface.benchmarks.metrics import Accuracy
 from pocketface.benchmarks.robustness import ROWS, evaluate_degraded
 from pocketface.benchmarks.video import ROWS as VIDEO_ROWS
 from pocketface.benchmarks.video import VideoResult, evaluate_video
+from pocketface.compression.pipeline.chain.files import Alone
 from pocketface.compression.pipeline.context import ChainContext
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.training.faces import thin
@@ -81,7 +82,7 @@ def measure_chains(
     context: ChainContext,
     files: Sequence[StageFiles],
     cases: Sequence[Mapping[str, NDArray[Any]]],
-    rivals: Mapping[str, StageFiles],
+    rivals: Mapping[str, Alone],
 ) -> Measured:
     """Everything; each figure is a stage of the run's store, and is not measured again.
 
@@ -92,7 +93,7 @@ def measure_chains(
         rivals: row -> landmark networks that stand alone against the chain under every degradation.
     """
     default = f"fp32.{next(iter(context.recipe.export.formats))}"
-    draft = _bundle(context, context.store.root / ".measured", files, cases, default)
+    draft = bundle_of(context, context.store.root / ".measured", files, cases, default)
     rows = part_rows([part.stage.name for part in files])
     keys = sorted({item.exported.path.parent.name for part in files for item in part.candidates})
     with open_bundle(draft) as bundle:
@@ -103,14 +104,14 @@ def measure_chains(
         path = context.store.root / f".row-{name}"
         whole = len(names) == len(files)
         parts[name] = (
-            draft if whole else _bundle(context, path, _only(files, names), _steps(cases, files, names), default)
+            draft if whole else bundle_of(context, path, _only(files, names), _steps(cases, files, names), default)
         )
     degraded = {name: _degraded(context, name, path, default, keys) for name, path in parts.items()}
-    alone = _steps(cases, files, ("landmarks",))
     for name, rival in rivals.items():
-        path = _bundle(context, context.store.root / f".row-{name}", [rival], alone, default)
-        own = [item.exported.path.parent.name for item in rival.candidates]
-        degraded[f"LE, {name}"] = _degraded(context, name, path, default, own)
+        best = next(item.id for item in rival.files.candidates if item.exported.precision == "fp32")
+        path = bundle_of(context, context.store.root / f".row-{name}", [rival.files], rival.cases, best)
+        own = [item.exported.path.parent.name for item in rival.files.candidates]
+        degraded[f"LE, {name}"] = _degraded(context, name, path, best, own)
     ends = dict.fromkeys(("LE", next(reversed(rows))))
     video = {name: _video(context, name, parts[name], default, keys) for name in ends}
     latency, warning = _latency(context, draft, ids, keys)
@@ -147,13 +148,14 @@ def _steps(
     return found
 
 
-def _bundle(
+def bundle_of(
     context: ChainContext,
     path: Path,
     files: Sequence[StageFiles],
     cases: Sequence[Mapping[str, NDArray[Any]]],
     default: str,
 ) -> Path:
+    """Write a bundle to measure on; of one network, or of a chain."""
     kind: dict[str, Any] = (
         {"stages": files} if len(files) > 1 else {"stage": files[0].stage, "candidates": files[0].candidates}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pocketface.benchmarks.data.fingerprint import dataset_hash
 from pocketface.benchmarks.head_pose import PoseAccuracy, summarise_pose
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.metrics import Accuracy, summarise
-from pocketface.benchmarks.papers.rule import RESULTS, NetworkRow, RuleResults
+from pocketface.benchmarks.papers.rule import RESULTS, NetworkRow, RuleResults, Speed
 from pocketface.compression.chain_recipe import AlignSpec
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline.chain.inputs import fed
@@ -58,7 +59,9 @@ def aligned_stage(context: ChainContext, trained: TrainedStage) -> Aligned:
     return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=Aligned)
 
 
-def collect(context: ChainContext, networks: dict[str, TrainedStage], measured: Measured) -> RuleResults:
+def collect(
+    context: ChainContext, networks: Mapping[str, TrainedStage], measured: Measured, speed: Speed
+) -> RuleResults:
     """Everything that the page shows."""
     rows = []
     for name, trained in networks.items():
@@ -95,6 +98,7 @@ def collect(context: ChainContext, networks: dict[str, TrainedStage], measured: 
         degraded=measured.degraded,
         video=measured.video,
         runs=measured.runs,
+        speed=speed,
         warning=measured.warning,
     )
 

@@ -10,52 +10,33 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from pocketface.benchmarks.reports.data import Gate
-from pocketface.compression.chain_recipe import ChainRecipe
+from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe
 from pocketface.compression.models.checkpoint import save_network
-from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline import gates
-from pocketface.compression.pipeline.chain.inputs import fed
+from pocketface.compression.pipeline.chain.files import Cases, alone, candidates, contract
 from pocketface.compression.pipeline.chain.measure import Measured, measure_chains
 from pocketface.compression.pipeline.chain.results import RESULTS, collect
+from pocketface.compression.pipeline.chain.table import measure_networks, table_formats
 from pocketface.compression.pipeline.chain.train import TrainedStage, chain_networks
 from pocketface.compression.pipeline.context import ChainContext
-from pocketface.compression.pipeline.export import Subject, export_stages
-from pocketface.compression.pipeline.measure import tolerances
 from pocketface.compression.pipeline.provenance import chain_card, provenance
 from pocketface.compression.recipe_file import dump_recipe
-from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import check_formats, check_settings
 from pocketface.converters import reference
 from pocketface.converters.bundle import write_bundle
-from pocketface.converters.candidate import Candidate, StageFiles
-from pocketface.converters.examine import examine
+from pocketface.converters.candidate import StageFiles
 from pocketface.converters.golden_images import golden_images
-from pocketface.converters.parity import Run
 from pocketface.sdk.errors import ConfigError, GateFailedError
 from pocketface.sdk.files import write_atomic
-from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
-from pocketface.sdk.progress import say
 
 log = logging.getLogger("pocketface")
 
 ORDER = ("relocalize", "uniformize", "landmarks")
-DECODES = {
-    "points": "normalised_points",
-    "pose": "head_pose",
-    "box": "box_correction",
-    "picture": "unit_image",
-}
-"""Output name of our own networks -> how it is decoded."""
-
-Cases = list[dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -107,19 +88,24 @@ def compress_chain(context: ChainContext) -> ChainResult:
         for image, box in golden_images(recipe.export.golden_faces)
     ]
     files = tuple(
-        StageFiles(stages[name], _candidates(context, trained[name], nets[name], stages[name], runs[name], cases, step))
-        for step, name in enumerate(stages)
+        StageFiles(
+            stage,
+            candidates(context, trained[name], stage, runs[name], reference.golden_references(cases, stage, step)),
+        )
+        for step, (name, stage) in enumerate(stages.items())
     )
-    rivals = {
-        name: _rival(context, networks[f"row-{name}"], stages["landmarks"], cases, len(stages) - 1)
-        for name, spec in recipe.rows.items()
-        if spec.degrade != "none"
+    lone = {
+        name: alone(context, item, table_formats(recipe.export))
+        for name, item in networks.items()
+        if isinstance(item.spec, AlignSpec)
     }
+    rivals = {name: lone[f"row-{name}"] for name, spec in recipe.rows.items() if spec.degrade != "none"}
     # Every choice is made: from here on the test faces are read.
     measured = measure_chains(context, files, cases, rivals)
+    table = measure_networks(context, lone, context.store.root / ".measured", measured.default)
     checked = tuple(_gates(recipe, files, measured))
     bundle = _ship(context, files, checked, cases, measured)
-    figures = collect(context, networks, measured)
+    figures = collect(context, networks, measured, table)
     write_atomic(context.run / RESULTS, msgspec.json.format(msgspec.json.encode(figures), indent=1), force=True)
     failed = [gate for gate in checked if gate.passed is False]
     if failed:
@@ -128,68 +114,6 @@ def compress_chain(context: ChainContext) -> ChainResult:
             next=f"The artefacts are kept under {context.store.root}",
         )
     return ChainResult(networks, files, measured, checked, bundle)
-
-
-def contract(context: ChainContext, name: str, net: nn.Module) -> Stage:
-    """A stage of the manifest, before it has variants."""
-    described: Any = net
-    size = described.input_size
-    shapes = {
-        "points": (1, getattr(net, "n_points", 0), 2),
-        "pose": (1, 3),
-        "box": (1, 4),
-        "picture": (1, 3, size, size),
-    }
-    return Stage(
-        name=name,
-        task=described.task,
-        preprocess=Preprocess(size=size, mean=described.mean, std=described.std),
-        inputs=(TensorSpec(name="image", shape=(1, 3, size, size)),),
-        outputs=tuple(
-            OutputSpec(name=output, shape=shapes[output], decode=DECODES[output])  # type: ignore[arg-type]
-            for output in described.output_names
-        ),
-        scheme=context.split.scheme if described.task == "landmarks" else None,
-        parameters=count_parameters(net),
-        flops=flops(net),
-        variants=(),
-    )
-
-
-def _candidates(
-    context: ChainContext, trained: TrainedStage, net: Any, stage: Stage, run: Run, cases: Cases, step: int
-) -> list[Candidate]:
-    """Every variant of one stage, exported, quantized and compared with torch."""
-    recipe, split = context.recipe, context.split
-    normaliser = split.scheme.normaliser
-
-    def calibration() -> NDArray[np.float32]:
-        chosen = thin(split.train, recipe.export.calibration_faces)
-        return fed(chosen, trained.spec, net, normaliser=normaliser).inputs
-
-    exported = export_stages(context, Subject(trained.name, trained.done.key, trained.load, calibration))
-    shown = fed(thin(split.validation, recipe.export.parity_faces), trained.spec, net, normaliser=normaliser)
-    faces = reference.references(run, shown.inputs, shown.truth, stage=stage)
-    golden = reference.golden_references(cases, stage, step)
-    found = []
-    for item in exported:
-        say(f"parity {trained.name}: {item.format} {item.precision}", show=context.progress)
-        bounds = tolerances(recipe.gates, item.precision)
-        found.append(examine(item, golden=golden, faces=faces, tolerances=bounds, normaliser=normaliser))
-    return found
-
-
-def _rival(context: ChainContext, trained: TrainedStage, stage: Stage, cases: Cases, step: int) -> StageFiles:
-    """A landmark network that was trained with degradations: what the whole chain has to beat, as one more row."""
-    subject = Subject(
-        trained.name.replace(" ", "_"), trained.done.key, trained.load, lambda: np.zeros((0, 3, 1, 1), np.float32)
-    )
-    first = next(iter(context.recipe.export.formats))
-    (exported,) = export_stages(context, subject, {first: ("fp32",)})
-    run = reference.torch_run(trained.load())
-    inputs = np.concatenate([case[f"step{step}.input.image"] for case in cases])
-    golden = reference.references(run, inputs, stage=contract(context, stage.name, trained.load()))
-    return StageFiles(contract(context, "landmarks", trained.load()), [examine(exported, golden=golden)])
 
 
 def _gates(recipe: ChainRecipe, files: tuple[StageFiles, ...], measured: Measured) -> list[Gate]:

@@ -1,0 +1,121 @@
+"""A trained network of a chain -> its files, each compared with torch: as a stage of the chain, or alone as a bundle of
+its own, for tables that hold networks against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pocketface.compression.models.flops import count_parameters, flops
+from pocketface.compression.pipeline.chain.inputs import fed
+from pocketface.compression.pipeline.chain.train import TrainedStage
+from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.pipeline.export import Formats, Subject, export_stages
+from pocketface.compression.pipeline.measure import tolerances
+from pocketface.compression.training.faces import thin
+from pocketface.converters import reference
+from pocketface.converters.candidate import Candidate, StageFiles
+from pocketface.converters.examine import examine
+from pocketface.converters.golden_images import golden_images
+from pocketface.converters.parity import References, Run
+from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
+from pocketface.sdk.progress import say
+
+DECODES = {
+    "points": "normalised_points",
+    "score": "face_logit",
+    "pose": "head_pose",
+    "box": "box_correction",
+    "picture": "unit_image",
+}
+"""Output name of our own networks -> how it is decoded."""
+
+Cases = list[dict[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A landmark network with files and golden cases of its own."""
+
+    files: StageFiles
+    cases: Cases
+
+
+def contract(context: ChainContext, name: str, net: nn.Module) -> Stage:
+    """A stage of the manifest, before it has variants."""
+    described: Any = net
+    size = described.input_size
+    shapes = {
+        "points": (1, getattr(net, "n_points", 0), 2),
+        "score": (1,),
+        "pose": (1, 3),
+        "box": (1, 4),
+        "picture": (1, 3, size, size),
+    }
+    return Stage(
+        name=name,
+        task=described.task,
+        preprocess=Preprocess(size=size, mean=described.mean, std=described.std),
+        inputs=(TensorSpec(name="image", shape=(1, 3, size, size)),),
+        outputs=tuple(
+            OutputSpec(name=output, shape=shapes[output], decode=DECODES[output])  # type: ignore[arg-type]
+            for output in described.output_names
+        ),
+        scheme=context.split.scheme if described.task == "landmarks" else None,
+        parameters=count_parameters(net),
+        flops=flops(net),
+        variants=(),
+    )
+
+
+def candidates(
+    context: ChainContext,
+    trained: TrainedStage,
+    stage: Stage,
+    run: Run,
+    golden: References,
+    formats: Formats | None = None,
+) -> list[Candidate]:
+    """Every variant of one network, exported, quantized and compared with torch.
+
+    Args:
+        context: the run.
+        trained: the network.
+        stage: its contract.
+        run: the network in torch.
+        golden: what that gives for the golden cases.
+        formats: format -> precisions, instead of the recipe's.
+    """
+    recipe, split = context.recipe, context.split
+    normaliser = split.scheme.normaliser
+    net: Any = trained.load()
+
+    def calibration() -> NDArray[np.float32]:
+        chosen = thin(split.train, recipe.export.calibration_faces)
+        return fed(chosen, trained.spec, net, normaliser=normaliser).inputs
+
+    name = trained.done.name
+    exported = export_stages(context, Subject(name, trained.done.key, trained.load, calibration), formats)
+    shown = fed(thin(split.validation, recipe.export.parity_faces), trained.spec, net, normaliser=normaliser)
+    faces = reference.references(run, shown.inputs, shown.truth, stage=stage)
+    found = []
+    for item in exported:
+        say(f"parity {name}: {item.format} {item.precision}", show=context.progress)
+        bounds = tolerances(recipe.gates, item.precision)
+        found.append(examine(item, golden=golden, faces=faces, tolerances=bounds, normaliser=normaliser))
+    return found
+
+
+def alone(context: ChainContext, trained: TrainedStage, formats: Mapping[str, Sequence[str]]) -> Alone:
+    """A landmark network by itself, on golden cases of its own."""
+    net = trained.load()
+    stage, run = contract(context, "landmarks", net), reference.torch_run(net)
+    cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(1)]
+    golden = reference.golden_references(cases, stage)
+    return Alone(StageFiles(stage, candidates(context, trained, stage, run, golden, formats)), cases)

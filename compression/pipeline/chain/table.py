@@ -1,0 +1,105 @@
+"""The figures of Table I that files have: size, milliseconds and what 8 bits cost, of each landmark network,
+all interleaved in one run with the whole chain and with a MobileNetV2 at 224 pixels that everyone knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from pocketface.benchmarks.accuracy import evaluate
+from pocketface.benchmarks.data.fingerprint import dataset_hash
+from pocketface.benchmarks.machine import this_machine
+from pocketface.benchmarks.papers.rule import FileRow, Speed
+from pocketface.benchmarks.side_by_side import measure_together
+from pocketface.compression.models.registry import ModelSpec
+from pocketface.compression.pipeline.chain.files import Alone, Cases, contract
+from pocketface.compression.pipeline.chain.measure import bundle_of
+from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.recipe import ExportSpec
+from pocketface.compression.trial import random_network
+from pocketface.compression.variants import make
+from pocketface.converters import reference
+from pocketface.converters.candidate import Candidate, StageFiles
+from pocketface.converters.examine import examine
+from pocketface.converters.golden_images import golden_images
+from pocketface.sdk.bundle import open_bundle
+from pocketface.sdk.predictor import Predictor
+from pocketface.sdk.progress import say
+
+TABLE_VERSION = 1
+
+KNOWN = ModelSpec(name="mobilenetv2", input_size=224)
+"""What every engineer has a feeling for; random weights take the same time as trained ones."""
+
+
+def table_formats(spec: ExportSpec) -> dict[str, tuple[str, ...]]:
+    """TFLite where the recipe has it, else its first format; fp32, and w8a8 where the recipe has that."""
+    name = "tflite" if "tflite" in spec.formats else next(iter(spec.formats))
+    return {name: tuple(precision for precision in ("fp32", "w8a8") if precision in spec.formats[name])}
+
+
+def measure_networks(context: ChainContext, lone: Mapping[str, Alone], chain: Path, default: str) -> Speed:
+    """Sizes, accuracy in 8 bits and milliseconds.
+
+    Args:
+        context: the run.
+        lone: landmark networks by name.
+        chain: a bundle of the whole chain.
+        default: the id of the chain to time.
+    """
+    spec, faces = context.recipe.bench, context.split.test
+    ((format, precisions),) = table_formats(context.recipe.export).items()
+    files = {name: item.files.candidates[0].exported.path.parent.name for name, item in lone.items()}
+
+    def build(folder: Path) -> None:
+        with ExitStack() as stack:
+            known = _known(context, folder / "known", format)
+            entries = {f"{KNOWN.name} {KNOWN.input_size}": (stack.enter_context(open_bundle(known)), f"fp32.{format}")}
+            opened = stack.enter_context(open_bundle(chain))
+            same = [f"{precision}.{format}" for precision in precisions]
+            entries |= {f"chain {id}": (opened, id) for id in same if id in opened.manifest.chains}
+            rows = {}
+            for name, item in lone.items():
+                path = bundle_of(context, folder / name.replace(" ", "_"), [item.files], item.cases, f"fp32.{format}")
+                own = stack.enter_context(open_bundle(path))
+                ids = [variant.id for variant in own.manifest.stages[0].variants]
+                entries |= {f"{name} {id}": (own, id) for id in ids}
+                rows[name] = [
+                    FileRow(
+                        variant=id,
+                        bytes=own.manifest.variant(id)[1].total_bytes,
+                        accuracy=evaluate(Predictor(own, variant=id), faces).accuracy,
+                    )
+                    for id in ids
+                ]
+            say(f"latency of {len(entries)} networks and chains, {spec.runs} runs each", show=context.progress)
+            found = measure_together(entries, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
+            latency = {name: found.of(name) for name in entries}
+        speed = Speed(rows=rows, latency=latency, reference=found.reference, warning=found.warning)
+        (folder / "figures.json").write_bytes(msgspec.json.encode(speed))
+
+    inputs = {
+        "files": files,
+        "chain": default,
+        "known": KNOWN,
+        "bench": spec,
+        "faces": dataset_hash(faces),
+        "cpu": this_machine().cpu,
+    }
+    done = context.store.stage("table", TABLE_VERSION, inputs, build)
+    return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=Speed)
+
+
+def _known(context: ChainContext, folder: Path, format: str) -> Path:
+    """A bundle of the network that others are held against."""
+    net = random_network(KNOWN, n_points=context.split.scheme.points)
+    stage, run = contract(context, "landmarks", net), reference.torch_run(net)
+    cases: Cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(1)]
+    folder.mkdir(parents=True, exist_ok=True)
+    exported = make(net, format, "fp32", folder, input_size=KNOWN.input_size)
+    found: Candidate = examine(exported, golden=reference.golden_references(cases, stage))
+    return bundle_of(context, folder / "bundle", [StageFiles(stage, [found])], cases, found.id)
