@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.accuracy import AccuracyResult, View, evaluate
-from pocketface.benchmarks.data.degrade import DEGRADATIONS, SINGLE, DegradeSpec, degradation, degrade, inter_ocular
+from pocketface.benchmarks.data.degrade import (
+    DEGRADATIONS,
+    SCALE,
+    SINGLE,
+    TRANSLATION,
+    DegradeSpec,
+    degradation,
+    degrade,
+    inter_ocular,
+)
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.metrics import THRESHOLD, Accuracy
 from pocketface.sdk.errors import BadInputError
@@ -30,6 +39,9 @@ if TYPE_CHECKING:
 PROTOCOL = "300w-degraded"
 ROWS = ("none", *SINGLE, "downsample-x8", "light", "box", "all")
 """What the protocol measures: presets of ``DEGRADATIONS``, in this order."""
+
+BOX_ERRORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+"""Multiples of the paper's box error."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (degradation, faces done, faces in all)."""
@@ -157,6 +169,41 @@ def evaluate_degraded(
             view=degraded_view(spec, normaliser=predictor.stage.marks.normaliser, seed=seed),
         )
     return RobustnessResult(results, seed)
+
+
+def box_error_spec(share: float) -> DegradeSpec:
+    """The paper's box error (section IV-D: scale 2/3 .. 4/3, translation +-0.4 iod), so many times as large.
+
+    Args:
+        share: 0 and up, below 3: 1 is the paper's, 0 the true box.
+    """
+    low, high = (1 + share * (end - 1) for end in SCALE)
+    return DegradeSpec(scale=(low, high), translation=(share * TRANSLATION[0], share * TRANSLATION[1]))
+
+
+def evaluate_box_error(
+    predictor: Predictor,
+    faces: Sequence[Face],
+    *,
+    shares: Sequence[float] = BOX_ERRORS,
+    seed: int = 0,
+    progress: Progress | None = None,
+    on_skip: Callable[[BadInputError], None] | None = None,
+) -> dict[float, Accuracy]:
+    """Accuracy against growing box error: what a detector, or the box of the frame before, may hand over.
+
+    Args:
+        predictor: one variant or chain, loaded.
+        faces: annotated in its scheme.
+        shares: multiples of the paper's ranges, see `box_error_spec`; a face's draws are the same for all, scaled.
+        seed, progress, on_skip: as in `evaluate_degraded`.
+    """
+    found = {}
+    for share in shares:
+        view = degraded_view(box_error_spec(share), normaliser=predictor.stage.marks.normaliser, seed=seed)
+        named = _named(progress, f"{share:g}")
+        found[share] = evaluate(predictor, faces, progress=named, on_skip=on_skip, view=view).accuracy
+    return found
 
 
 def degraded_view(spec: DegradeSpec, *, normaliser: tuple[int, int], seed: int = 0) -> View:

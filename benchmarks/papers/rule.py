@@ -109,6 +109,7 @@ class RuleResults(msgspec.Struct, frozen=True, kw_only=True):
     degraded: dict[str, dict[str, Accuracy]]
     video: dict[str, dict[str, VideoResult]]
     runs: tuple[ChainRun, ...]
+    box_error: dict[str, dict[str, Accuracy]] = msgspec.field(default_factory=dict)
     speed: Speed = Speed()
     warning: str = ""
 
@@ -153,6 +154,8 @@ def page(results: RuleResults, *, command: str) -> str:
         "## Table I: landmark networks on clean faces\n\n" + table_one(results),
         "## Under each degradation\n\nNME in percent; the same landmark weights in all rows. Paper, under all: "
         f"LE {ALL['LE']}, R-U-LE {ALL['R-U-LE']} (WFLW).\n\n" + degraded_table(results),
+        "## Growing box error\n\nNME in percent; 1 is scale 2/3 to 4/3 and translation +-0.4 iod.\n\n"
+        + box_error_table(results),
         "## Video\n\n" + video_table(results),
         "## Chains\n\n" + chains_table(results),
         f"## Speed\n\nRatios of inference to {results.speed.reference}, all in one interleaved run.\n\n"
@@ -227,6 +230,15 @@ def degraded_table(results: RuleResults) -> str:
         paper = {f"paper: {column}": nme for column, nme in ALL.items() if name == "all"}
         rows.append({"degradation": name, **found, gained: 100 * (1 - found[whole] / found["LE"]), **paper})
     return table(rows, digits={gained: 0})
+
+
+def box_error_table(results: RuleResults) -> str:
+    """NME against growing box error, without and with R."""
+    rows = []
+    for share in next(iter(results.box_error.values()), {}):
+        found = {row: figures[share].nme for row, figures in results.box_error.items()}
+        rows.append({"box error, of the paper's": share, **found})
+    return table(rows)
 
 
 def video_table(results: RuleResults) -> str:

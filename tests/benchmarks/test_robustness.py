@@ -10,10 +10,10 @@ import pytest
 from bundle_factory import make_bundle
 
 from pocketface.benchmarks.accuracy import evaluate
-from pocketface.benchmarks.data.degrade import DEGRADATIONS, SINGLE, degrade
+from pocketface.benchmarks.data.degrade import DEGRADATIONS, SINGLE, DegradeSpec, degrade
 from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.benchmarks.data.synthetic import write_dataset
-from pocketface.benchmarks.robustness import PROTOCOL, ROWS, evaluate_degraded
+from pocketface.benchmarks.robustness import PROTOCOL, ROWS, box_error_spec, evaluate_box_error, evaluate_degraded
 from pocketface.sdk import load, load_scheme, read_image
 from pocketface.sdk.cli import app
 from pocketface.sdk.errors import AnnotationError, BadInputError, UnknownNameError
@@ -239,3 +239,16 @@ def test_eval_refuses_an_unknown_degradation_before_it_runs(run, bundle):
     assert err.count("\n") == 1
     assert "did you mean 'blur'?" in err
     assert "protocol" in err
+
+
+def test_box_error_grows_from_the_true_box_to_the_paper_s_ranges(faces):
+    assert box_error_spec(0) == DegradeSpec(scale=(1, 1), translation=(0, 0))
+    assert box_error_spec(1) == DEGRADATIONS["box"]
+    half = box_error_spec(0.5)
+    assert half.scale == pytest.approx((5 / 6, 7 / 6))
+    assert half.translation == pytest.approx((-0.2, 0.2))
+    witness = Witness(faces)
+    found = evaluate_box_error(witness, faces, shares=(0, 0.5, 1))
+    # Its landmarks move as its box does, so that its error is the box's: none, and about in proportion to the share.
+    assert found[0].nme == pytest.approx(0, abs=1e-3)
+    assert 1.5 < found[1].nme / found[0.5].nme < 2.5

@@ -21,7 +21,13 @@ from pocketface.benchmarks.data.motion import MotionSpec
 from pocketface.benchmarks.latency import measure as measure_latency
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.metrics import Accuracy
-from pocketface.benchmarks.robustness import ROWS, evaluate_degraded
+from pocketface.benchmarks.robustness import (
+    BOX_ERRORS,
+    ROWS,
+    box_error_spec,
+    evaluate_box_error,
+    evaluate_degraded,
+)
 from pocketface.benchmarks.video import ROWS as VIDEO_ROWS
 from pocketface.benchmarks.video import VideoResult, evaluate_video
 from pocketface.compression.pipeline.chain.files import Alone
@@ -40,6 +46,7 @@ from pocketface.sdk.progress import say, track
 ACCURACY_VERSION = 1
 DEGRADED_VERSION = 1
 VIDEO_VERSION = 1
+BOX_VERSION = 1
 LATENCY_VERSION = 1
 
 VIDEO_FACES = 60
@@ -57,6 +64,7 @@ class Measured(msgspec.Struct, frozen=True):
         degraded: row (``LE`` .. ``R-U-LE``) -> degradation -> accuracy; of the default variants.
         video: row -> protocol's row -> result, for LE and the whole chain.
         runs: as the manifest keeps them, with latency.
+        box_error: row -> multiple of the paper's box error -> accuracy, of LE and R-LE.
         warning: why not to trust the latency; empty if nothing speaks against it.
     """
 
@@ -65,6 +73,7 @@ class Measured(msgspec.Struct, frozen=True):
     degraded: dict[str, dict[str, Accuracy]]
     video: dict[str, dict[str, VideoResult]]
     runs: tuple[ChainRun, ...]
+    box_error: dict[str, dict[str, Accuracy]] = msgspec.field(default_factory=dict)
     warning: str = ""
 
     @property
@@ -114,9 +123,10 @@ def measure_chains(
         degraded[f"LE, {name}"] = _degraded(context, name, path, best, own)
     ends = dict.fromkeys(("LE", next(reversed(rows))))
     video = {name: _video(context, name, parts[name], default, keys) for name in ends}
+    boxes = {name: _box_error(context, name, parts[name], default, keys) for name in ("LE", "R-LE") if name in parts}
     latency, warning = _latency(context, draft, ids, keys)
     runs = tuple(ChainRun(id=id, metrics=_figures(accuracy[id]), latency=tuple(latency.get(id, ()))) for id in ids)
-    return Measured(default, accuracy, degraded, video, runs, warning)
+    return Measured(default, accuracy, degraded, video, runs, boxes, warning)
 
 
 def part_rows(stages: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -223,6 +233,23 @@ def _degraded(context: ChainContext, row: str, path: Path, default: str, keys: l
     return _read(
         context.store.stage(f"degraded-{row.lower()}", DEGRADED_VERSION, inputs, build).path, dict[str, Accuracy]
     )
+
+
+def _box_error(context: ChainContext, row: str, path: Path, default: str, keys: list[str]) -> dict[str, Accuracy]:
+    """One row against growing box error."""
+    faces, seed = context.split.test, context.recipe.seed
+
+    def build(folder: Path) -> None:
+        say(f"{row}, growing box error", show=context.progress)
+        with open_bundle(path) as bundle:
+            predictor = Predictor(bundle, variant=default, threads=1)
+            found = evaluate_box_error(predictor, faces, seed=seed, on_skip=lambda error: None)
+        _write(folder, {f"{share:g}": accuracy for share, accuracy in found.items()})
+
+    what = {"rows": {f"{share:g}": box_error_spec(share).to_dict() for share in BOX_ERRORS}, "seed": seed}
+    inputs = {"files": keys, "row": row, "variant": default, "faces": dataset_hash(faces), **what}
+    done = context.store.stage(f"box-{row.lower()}", BOX_VERSION, inputs, build)
+    return _read(done.path, dict[str, Accuracy])  # type: ignore[no-any-return]
 
 
 def _video(context: ChainContext, row: str, path: Path, default: str, keys: list[str]) -> dict[str, VideoResult]:

@@ -98,6 +98,7 @@ def collect(
         degraded=measured.degraded,
         video=measured.video,
         runs=measured.runs,
+        box_error=measured.box_error,
         speed=speed,
         warning=measured.warning,
     )
