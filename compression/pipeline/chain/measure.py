@@ -123,7 +123,8 @@ def measure_chains(
         degraded[f"LE, {name}"] = _degraded(context, name, path, best, own)
     ends = dict.fromkeys(("LE", next(reversed(rows))))
     video = {name: _video(context, name, parts[name], default, keys) for name in ends}
-    boxes = {name: _box_error(context, name, parts[name], default, keys) for name in ("LE", "R-LE") if name in parts}
+    held = [name for name in parts if name in ("LE", "R-LE")]
+    boxes = {name: _box_error(context, name, parts[name], default, keys) for name in held}
     latency, warning = _latency(context, draft, ids, keys)
     runs = tuple(ChainRun(id=id, metrics=_figures(accuracy[id]), latency=tuple(latency.get(id, ()))) for id in ids)
     return Measured(default, accuracy, degraded, video, runs, boxes, warning)
@@ -249,7 +250,7 @@ def _box_error(context: ChainContext, row: str, path: Path, default: str, keys: 
     what = {"rows": {f"{share:g}": box_error_spec(share).to_dict() for share in BOX_ERRORS}, "seed": seed}
     inputs = {"files": keys, "row": row, "variant": default, "faces": dataset_hash(faces), **what}
     done = context.store.stage(f"box-{row.lower()}", BOX_VERSION, inputs, build)
-    return _read(done.path, dict[str, Accuracy])  # type: ignore[no-any-return]
+    return _read(done.path, dict[str, Accuracy])
 
 
 def _video(context: ChainContext, row: str, path: Path, default: str, keys: list[str]) -> dict[str, VideoResult]:
