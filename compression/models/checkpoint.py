@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pocketface.compression.models.heads import LandmarkNet
-from pocketface.compression.models.registry import ModelSpec, build_network
+from pocketface.compression.models.registry import ModelSpec, build_model, build_network
 from pocketface.sdk.errors import WeightsError
 from pocketface.sdk.files import os_problem
 
@@ -37,7 +37,7 @@ def save_network(net: nn.Module, path: Path, spec: ModelSpec) -> None:
         EnvironmentProblemError: the disk is full or not writable.
     """
     partial = path.with_name(path.name + ".partial")
-    header = _Header(model=msgspec.structs.replace(spec, init="scratch"), points=getattr(net, "n_points", 0))
+    header = _Header(model=_from_scratch(spec), points=getattr(net, "n_points", 0))
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     try:
         save_file(tensors, partial, metadata={KEY: msgspec.json.encode(header).decode()})
@@ -49,13 +49,20 @@ def save_network(net: nn.Module, path: Path, spec: ModelSpec) -> None:
 
 def load_network(spec: ModelSpec, path: Path, *, n_points: int) -> LandmarkNet:
     """Build a landmark network and load what ``save_network`` wrote; in evaluation mode, channels last in memory."""
-    net: LandmarkNet = load_stage_network(spec, path, n_points=n_points)  # type: ignore[assignment]
-    return net
+    return _loaded(build_model(_from_scratch(spec), n_points=n_points), path)
 
 
 def load_stage_network(spec: ModelSpec, path: Path, *, n_points: int) -> nn.Module:
     """``load_network`` for a network of any task."""
-    net = build_network(msgspec.structs.replace(spec, init="scratch"), n_points=n_points)
+    return _loaded(build_network(_from_scratch(spec), n_points=n_points), path)
+
+
+def _from_scratch(spec: ModelSpec) -> ModelSpec:
+    """The same network without the pretrained weights that its own ones replace."""
+    return msgspec.structs.replace(spec, init="scratch")
+
+
+def _loaded(net: N, path: Path) -> N:
     net.load_state_dict(load_file(path))
     return channels_last(net).eval()
 

@@ -9,8 +9,6 @@ never seen and clips.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pocketface.compression.shape.arrays import load_arrays, save_arrays
 from pocketface.sdk.errors import BadInputError, ConfigError
-from pocketface.sdk.files import write_atomic
 
 SCHEMA = 1
 CLIP = 3.0
@@ -190,15 +188,8 @@ class ShapeModel:
             BadInputError: if the file exists and ``force`` is not set.
             EnvironmentProblemError: if the file cannot be written; nothing is left behind then.
         """
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            schema=np.array(SCHEMA),
-            mean=self.mean,
-            eigenvectors=self.eigenvectors,
-            eigenvalues=self.eigenvalues,
-        )
-        write_atomic(path, buffer.getvalue(), force=force)
+        arrays = {"mean": self.mean, "eigenvectors": self.eigenvectors, "eigenvalues": self.eigenvalues}
+        save_arrays(path, arrays, schema=SCHEMA, force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> ShapeModel:
@@ -207,20 +198,8 @@ class ShapeModel:
         Raises:
             BadInputError: if the file is missing, no readable ``.npz``, lacks an array, or is of an unknown schema.
         """
-        again = "fit and save the shape model again"
-        try:
-            with np.load(Path(path), allow_pickle=False) as file:
-                schema = int(file["schema"])
-                arrays = [file[name] for name in ("mean", "eigenvectors", "eigenvalues")] if schema == SCHEMA else []
-        except FileNotFoundError as error:
-            raise BadInputError(f"{path}: no such shape model", next=again) from error
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInputError(
-                f"{path}: not a shape model ({error})", expected="an .npz written by ShapeModel.save", next=again
-            ) from error
-        if schema != SCHEMA:
-            raise BadInputError(f"{path}: shape model of schema {schema}", expected=str(SCHEMA), next=again)
-        return cls(*arrays)
+        names = ("mean", "eigenvectors", "eigenvalues")
+        return cls(*load_arrays(path, names, schema=SCHEMA, what="shape model", by="ShapeModel.save"))
 
     def _require_points(self, shape: tuple[int, ...]) -> None:
         if len(shape) < 2 or shape[-2:] != (self.n, 2):

@@ -13,17 +13,15 @@ by yaw, pitch and roll is Rz(roll) Rx(pitch) Ry(yaw) X, as in benchmarks/data/sy
 
 from __future__ import annotations
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pocketface.compression.shape.arrays import load_arrays, save_arrays
 from pocketface.compression.shape.weak_perspective import Array, Cameras, euler, factorise, fit_cameras
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.files import write_atomic
 from pocketface.sdk.schemes.registry import load_scheme
 
 SCHEMA = 1
@@ -186,15 +184,8 @@ class HeadPose:
             BadInputError: if the file exists and ``force`` is not set.
             EnvironmentProblemError: if the file cannot be written; nothing is left behind then.
         """
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            schema=np.array(SCHEMA),
-            scheme=np.array(SCHEME),
-            mean_shape=self.mean_shape,
-            residuals=self.residuals,
-        )
-        write_atomic(path, buffer.getvalue(), force=force)
+        arrays = {"scheme": np.array(SCHEME), "mean_shape": self.mean_shape, "residuals": self.residuals}
+        save_arrays(path, arrays, schema=SCHEMA, force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> HeadPose:
@@ -203,20 +194,7 @@ class HeadPose:
         Raises:
             BadInputError: if the file is missing, no readable ``.npz``, lacks an array, or is of an unknown schema.
         """
-        again = "fit and save the head pose again"
-        try:
-            with np.load(Path(path), allow_pickle=False) as file:
-                schema = int(file["schema"])
-                arrays = [file[name] for name in ("mean_shape", "residuals")] if schema == SCHEMA else []
-        except FileNotFoundError as error:
-            raise BadInputError(f"{path}: no such head pose", next=again) from error
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInputError(
-                f"{path}: not a head pose ({error})", expected="an .npz written by HeadPose.save", next=again
-            ) from error
-        if schema != SCHEMA:
-            raise BadInputError(f"{path}: head pose of schema {schema}", expected=str(SCHEMA), next=again)
-        return cls(*arrays)
+        return cls(*load_arrays(path, ("mean_shape", "residuals"), schema=SCHEMA, what="head pose", by="HeadPose.save"))
 
 
 _FLIP = np.array(load_scheme(SCHEME).flip)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightning.pytorch as pl
 import msgspec
-import numpy as np
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from pocketface.compression.augment.crop import to_normalised
-from pocketface.compression.augment.hashing import mix
 from pocketface.compression.cache import FaceCache
 from pocketface.compression.chain_recipe import AlignSpec
 from pocketface.compression.distill.hint import hint_loss
@@ -22,12 +18,12 @@ from pocketface.compression.models.registry import build_network
 from pocketface.compression.shape.pose import HeadPose
 from pocketface.compression.training.align_views import FULL_TURN, AlignBatch, AlignViews, FaceDrawer
 from pocketface.compression.training.hints import HINTS, Hints, LiveHints, pooled_hints
-from pocketface.compression.training.loop import WEIGHTS, forget_checkpoint, lr_factor, optimiser, run_loop
+from pocketface.compression.training.loop import WEIGHTS, SeededTraining, forget_checkpoint, run_loop
 from pocketface.compression.training.tensors import network_input
 from pocketface.sdk.errors import ConfigError
 
 
-class AlignTraining(pl.LightningModule):
+class AlignTraining(SeededTraining):
     """One landmark stage in training.
 
     Logs ``train_loss``, ``points_loss`` (eq. 8), ``pose_loss`` (eq. 9), ``val_nme`` in percent of the inter-ocular
@@ -40,13 +36,11 @@ class AlignTraining(pl.LightningModule):
         seed: of whatever a network draws while training.
     """
 
-    def __init__(self, net: StagedNet, spec: AlignSpec, *, normaliser: tuple[int, int], seed: int) -> None:
-        super().__init__()
-        self.net, self.spec, self.normaliser, self.seed = net, spec, normaliser, seed
+    net: StagedNet
 
-    def on_train_epoch_start(self) -> None:
-        # Restarting the generator every epoch makes a resumed run identical to an uninterrupted one.
-        torch.manual_seed(int(mix(np.array([self.seed * 100_003 + self.current_epoch], np.uint64))[0]))
+    def __init__(self, net: StagedNet, spec: AlignSpec, *, normaliser: tuple[int, int], seed: int) -> None:
+        super().__init__(net, spec.train, seed=seed)
+        self.spec, self.normaliser = spec, normaliser
 
     def training_step(self, batch: AlignBatch, _: int) -> Tensor:
         spec = self.spec
@@ -71,12 +65,6 @@ class AlignTraining(pl.LightningModule):
         if pose:
             off = FULL_TURN * (angles - pose[0]).abs().mean()
             self.log("val_pose", off, batch_size=len(truth), prog_bar=True, sync_dist=True)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = optimiser(self.net, self.spec.train)
-        factor = lr_factor(self.spec.train, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def fit_aligner(

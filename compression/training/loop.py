@@ -8,17 +8,45 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from torch import nn
 
+from pocketface.compression.augment.hashing import mix
 from pocketface.compression.recipe import TrainSpec
 from pocketface.sdk.errors import EnvironmentProblemError
 from pocketface.sdk.files import write_atomic
 
 WEIGHTS, HISTORY, CHECKPOINT = "weights.safetensors", "history.json", "last.ckpt"
+
+
+class SeededTraining(pl.LightningModule):
+    """What every training of one network shares: its optimiser, and chance that starts anew with every epoch.
+
+    Args:
+        net: what is trained.
+        plan: optimiser and schedule.
+        seed: of whatever torch draws while training (stochastic depth, dropout).
+    """
+
+    def __init__(self, net: nn.Module, plan: TrainSpec, *, seed: int) -> None:
+        super().__init__()
+        self.net, self.plan, self.seed = net, plan, seed
+
+    def on_train_epoch_start(self) -> None:
+        # Restarting the generator every epoch makes a resumed run identical to an uninterrupted one.
+        torch.manual_seed(int(mix(np.array([self.seed * 100_003 + self.current_epoch], np.uint64))[0]))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with the plan's schedule, step by step."""
+        optimizer = optimiser(self.net, self.plan)
+        factor = lr_factor(self.plan, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class History(Callback):

@@ -12,7 +12,6 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pocketface.benchmarks.data.degrade import degradation
 from pocketface.compression.augment.crop import resample_batch
 from pocketface.compression.augment.degrade import CropDegrader
-from pocketface.compression.augment.hashing import mix, uniform
+from pocketface.compression.augment.hashing import uniform
 from pocketface.compression.cache import FaceCache
 from pocketface.compression.chain_recipe import RelocalizeSpec
 from pocketface.compression.models.checkpoint import channels_last, save_network
@@ -28,7 +27,7 @@ from pocketface.compression.models.registry import build_network
 from pocketface.compression.models.relocalizer import IDENTITY
 from pocketface.compression.recipe import TrainSpec
 from pocketface.compression.training.datamodule import EpochOrder
-from pocketface.compression.training.loop import WEIGHTS, forget_checkpoint, lr_factor, optimiser, run_loop
+from pocketface.compression.training.loop import WEIGHTS, SeededTraining, forget_checkpoint, run_loop
 from pocketface.compression.training.tensors import network_input
 from pocketface.sdk.errors import ConfigError
 
@@ -140,7 +139,7 @@ class MovedViews(pl.LightningDataModule):
         return self.faces.draw(index, np.full_like(index, epoch % self.spec.views if self.spec.views else epoch))
 
 
-class RelocalizerTraining(pl.LightningModule):
+class RelocalizerTraining(SeededTraining):
     """The relocalizer in training.
 
     Logs ``train_loss``, and on the validation faces ``val_box`` (eq. 2), ``val_corner`` (see ``corner_error``) and
@@ -148,17 +147,9 @@ class RelocalizerTraining(pl.LightningModule):
 
     Args:
         net: what is trained.
-        spec: optimiser and schedule.
+        plan: optimiser and schedule.
         seed: of whatever torch draws in training.
     """
-
-    def __init__(self, net: nn.Module, spec: TrainSpec, *, seed: int) -> None:
-        super().__init__()
-        self.net, self.spec, self.seed = net, spec, seed
-
-    def on_train_epoch_start(self) -> None:
-        # Restarting the generator every epoch makes a resumed run identical to an uninterrupted one.
-        torch.manual_seed(int(mix(np.array([self.seed * 100_003 + self.current_epoch], np.uint64))[0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         pixels, target = batch
@@ -176,12 +167,6 @@ class RelocalizerTraining(pl.LightningModule):
             "val_corner_before": corner_error(before, target).mean(),
         }
         self.log_dict(figures, batch_size=len(target), prog_bar=True, sync_dist=True)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = optimiser(self.net, self.spec)
-        factor = lr_factor(self.spec, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def fit_relocalizer(

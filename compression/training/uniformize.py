@@ -22,7 +22,7 @@ from pocketface.benchmarks.data.degrade import degradation
 from pocketface.benchmarks.image_metrics import psnr, ssim
 from pocketface.compression.augment.crop import resample_batch
 from pocketface.compression.augment.degrade import CropDegrader
-from pocketface.compression.augment.hashing import mix, uniform
+from pocketface.compression.augment.hashing import uniform
 from pocketface.compression.cache import FaceCache
 from pocketface.compression.chain_recipe import UniformizeSpec
 from pocketface.compression.losses.adversarial import discriminator_loss, generator_loss, uniformization_loss
@@ -32,7 +32,14 @@ from pocketface.compression.models.discriminator import Discriminator
 from pocketface.compression.models.features import build_features
 from pocketface.compression.models.registry import build_network
 from pocketface.compression.training.datamodule import EpochOrder
-from pocketface.compression.training.loop import WEIGHTS, forget_checkpoint, lr_factor, optimiser, run_loop
+from pocketface.compression.training.loop import (
+    WEIGHTS,
+    SeededTraining,
+    forget_checkpoint,
+    lr_factor,
+    optimiser,
+    run_loop,
+)
 from pocketface.compression.training.tensors import network_input
 from pocketface.sdk.errors import ConfigError
 
@@ -123,7 +130,7 @@ class DegradedPairs(pl.LightningDataModule):
         return degrader.image(clean, sides, degrader.amounts(index, views, device)), clean
 
 
-class UniformizeTraining(pl.LightningModule):
+class UniformizeTraining(SeededTraining):
     """A generator and, unless ``spec.adversarial`` is 0, its discriminator.
 
     Logged in training: ``train_loss`` (the generator's), ``pixel_loss`` (L1, counted or not), and where they count
@@ -139,9 +146,9 @@ class UniformizeTraining(pl.LightningModule):
     """
 
     def __init__(self, net: nn.Module, spec: UniformizeSpec, *, seed: int, teacher: nn.Module | None = None) -> None:
-        super().__init__()
+        super().__init__(net, spec.train, seed=seed)
         self.automatic_optimization = False
-        self.net, self.spec, self.seed = net, spec, seed
+        self.spec = spec
         size = spec.model.input_size
         self.discriminator = (
             channels_last(Discriminator(width=spec.discriminator_width, input_size=size)) if spec.adversarial else None
@@ -149,10 +156,6 @@ class UniformizeTraining(pl.LightningModule):
         compares = spec.perceptual or spec.identity
         self._features = Frozen(channels_last(build_features(spec.features, input_size=size))) if compares else None
         self._teacher = Frozen(teacher) if teacher is not None and spec.teacher_weight else None
-
-    def on_train_epoch_start(self) -> None:
-        # Restarting the generator every epoch makes a resumed run identical to an uninterrupted one.
-        torch.manual_seed(int(mix(np.array([self.seed * 100_003 + self.current_epoch], np.uint64))[0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         degraded, clean = batch[0], (batch[1] / 255).contiguous(memory_format=torch.channels_last)
@@ -231,8 +234,8 @@ class UniformizeTraining(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         # loop.optimiser's AdamW has the betas 0.9 and 0.999: the paper's beta_1 (IV-B), for both networks.
         nets = [self.net, self.discriminator] if self.discriminator is not None else [self.net]
-        optimizers = [optimiser(net, self.spec.train) for net in nets]
-        factor = lr_factor(self.spec.train, int(self.trainer.estimated_stepping_batches))
+        optimizers = [optimiser(net, self.plan) for net in nets]
+        factor = lr_factor(self.plan, int(self.trainer.estimated_stepping_batches))
         return optimizers, [torch.optim.lr_scheduler.LambdaLR(each, factor) for each in optimizers]
 
 

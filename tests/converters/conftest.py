@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from bundle_factory import picture
 from tiny_export import POINTS, SIZE, exported, inputs, tiny_net
+from verify_command import Run
 
 from pocketface.converters.bundle import Candidate, write_bundle
 from pocketface.converters.parity import References, measure
 from pocketface.converters.reference import golden_case, golden_references, references, torch_run
+from pocketface.sdk.cli import main
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import DataSource, OutputSpec, Preprocess, Provenance, Stage, TensorSpec
 from pocketface.sdk.schemes import load_scheme
@@ -122,3 +125,17 @@ def _shared_bundle(
 def bundle(_shared_bundle: Path, tmp_path: Path) -> Path:
     """A bundle of three real exports; the test's own copy."""
     return shutil.copytree(_shared_bundle, tmp_path / "tiny")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``pocketface verify …`` -> exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pocketface", "verify", *(str(item) for item in arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return call

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,35 +17,19 @@ from bundle_factory import edit_manifest, picture, replace_file
 from onnx import numpy_helper
 from PIL import Image
 from tiny_chain import BOX, NETWORKS, candidate, golden, net, run_of, stage, stages, write
+from verify_command import Run
 
 from pocketface.converters.bundle import add_measurements, npz_bytes, pack
 from pocketface.converters.golden import golden_problems
 from pocketface.converters.reference import golden_case, golden_references
 from pocketface.converters.verdict import GATES
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.cli import main
 from pocketface.sdk.errors import BadInputError, BundleError, GateFailedError
 from pocketface.sdk.geometry import Crop
 from pocketface.sdk.manifest import Tolerances
 from pocketface.sdk.measured import ChainRun
 from pocketface.sdk.predictor import load
 from pocketface.sdk.preprocess import network_input
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``pocketface verify …`` -> exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pocketface", "verify", *(str(item) for item in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 def failed(name: str) -> Any:

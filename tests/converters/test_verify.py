@@ -18,29 +18,13 @@ from bundle_factory import edit_manifest, make_bundle, picture, replace_file
 from onnx import numpy_helper
 from PIL import Image
 from tiny_export import exported
+from verify_command import Run
 
 from pocketface.converters import verify
 from pocketface.converters.bundle import Candidate, npz_bytes
 from pocketface.converters.executors import executor_of
-from pocketface.sdk.cli import main
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.predictor import load
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``pocketface verify …`` -> exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pocketface", "verify", *(str(item) for item in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 def change_variant(folder: Path, id: str, change: Callable[[dict[str, Any]], None]) -> None:

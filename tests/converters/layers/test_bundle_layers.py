@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,10 @@ from bundle_factory import edit_manifest, replace_file
 from onnx import numpy_helper
 from tiny_export import SIZE, TinyNet, tiny_net
 from torch import nn
+from verify_command import Run
 
 from pocketface.converters.layers.preprocess import check_preprocess, network_inputs
-from pocketface.sdk.cli import main
 from pocketface.sdk.manifest import Preprocess, Stage
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``pocketface verify …`` -> exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pocketface", "verify", *(str(item) for item in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
