@@ -18,6 +18,7 @@ from pocketface.compression.recipe import SCHEMA, BenchSpec, Config, DataSpec, E
 from pocketface.sdk.errors import ConfigError, UnknownNameError
 
 Markup = Literal["68", "19", "5", "pose"]
+Stage = Literal["relocalize", "uniformize", "landmarks"]
 
 
 def _known(degradation: str) -> None:
@@ -56,6 +57,7 @@ class UniformizeSpec(Config, frozen=True, kw_only=True):
         jitter: scale and shift of the crop, shares of its side: what stage R leaves.
         rotation: of the crop, degrees.
         adversarial, perceptual, identity: weights of eqs 4, 5 and 6. The paper prints 1 for the last two.
+        layer_weights: lambda_l of eq 5, one for each map of ``features``; empty for 1 each, as the paper prints none.
         pixel: weight of an L1 term on pixels, which the paper has not; 0 leaves it out.
         features: the frozen network of eqs 5-6, a name of ``FEATURES``.
         discriminator_width: multiplier of its channels.
@@ -71,6 +73,7 @@ class UniformizeSpec(Config, frozen=True, kw_only=True):
     adversarial: float = 1.0
     perceptual: float = 1.0
     identity: float = 1.0
+    layer_weights: tuple[float, ...] = ()
     pixel: float = 0.0
     features: str = "efficientnet_lite0"
     discriminator_width: float = 1.0
@@ -86,6 +89,7 @@ class UniformizeSpec(Config, frozen=True, kw_only=True):
             pixel=self.pixel,
             teacher_weight=self.teacher_weight,
             jitter=self.jitter,
+            **{f"layer_weights[{position}]": weight for position, weight in enumerate(self.layer_weights)},
         )
 
 
@@ -149,6 +153,10 @@ class ChainRecipe(Config, frozen=True, kw_only=True):
 
     Attributes:
         rows: further landmark networks, which differ in what the tables compare: size, hints, degraded training.
+        gates: bounds of every stage and row; ``max_nme_increase`` is in percent of the box's side for stage R (its
+            corners), and in percent of full scale for stage U (its values).
+        stage_gates: stage -> bounds that take the place of ``gates`` there.
+        repeats: row -> further seeds that it is trained with, for differences that are no larger than chance.
     """
 
     schema: int = SCHEMA
@@ -158,14 +166,16 @@ class ChainRecipe(Config, frozen=True, kw_only=True):
     teachers: ChainTeachers = ChainTeachers()
     stages: ChainStages
     rows: dict[str, AlignSpec] = msgspec.field(default_factory=dict)
+    repeats: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     export: ExportSpec
     gates: GateSpec = GateSpec()
+    stage_gates: dict[Stage, GateSpec] = msgspec.field(default_factory=dict)
     bench: BenchSpec = BenchSpec()
     weights_licence: str
 
     def networks(self) -> dict[str, StageSpec]:
         """Every network by name, in the order in which they are trained: stages by their task, teachers as
-        ``teacher-STAGE``, rows as ``row-NAME``."""
+        ``teacher-STAGE``, rows as ``row-NAME``, repeats as ``row-NAME seed SEED``."""
         known: dict[str, StageSpec | None] = {
             "relocalize": self.stages.relocalize,
             "teacher-uniformize": self.teachers.uniformize,
@@ -173,10 +183,40 @@ class ChainRecipe(Config, frozen=True, kw_only=True):
             "teacher-landmarks": self.teachers.landmarks,
             "landmarks": self.stages.landmarks,
             **{f"row-{name}": spec for name, spec in self.rows.items()},
+            **{network: self.rows[name] for network, (name, _) in self.repeated.items()},
         }
         return {name: spec for name, spec in known.items() if spec is not None}
+
+    def students(self) -> dict[str, AlignSpec]:
+        """The landmark networks that may learn from the teacher, by name."""
+        return {
+            name: spec
+            for name, spec in self.networks().items()
+            if isinstance(spec, AlignSpec) and name != "teacher-landmarks"
+        }
+
+    @property
+    def repeated(self) -> dict[str, tuple[str, int]]:
+        """Network -> the row that it repeats, and with which seed."""
+        return {f"row-{name} seed {seed}": (name, seed) for name, seeds in self.repeats.items() for seed in seeds}
+
+    def gates_of(self, network: str) -> GateSpec:
+        """The bounds that a network's files must keep."""
+        return {str(stage): own for stage, own in self.stage_gates.items()}.get(network, self.gates)
+
+    def seed_of(self, network: str) -> int:
+        """What a network is trained with."""
+        return self.repeated[network][1] if network in self.repeated else self.seed
 
     def __post_init__(self) -> None:
         for name in self.rows:
             if "," in name:
                 raise ConfigError(f"rows: {name!r}", expected="a name without commas")
+        for name, seeds in self.repeats.items():
+            if name not in self.rows:
+                raise UnknownNameError("row", name, self.rows)
+            if len({self.seed, *seeds}) <= len(seeds):
+                raise ConfigError(
+                    f"repeats.{name}: seeds {', '.join(map(str, seeds))}",
+                    expected=f"each once, without {self.seed}, the run's own",
+                )

@@ -75,7 +75,9 @@ def _compress_chain(context: ChainContext, json: str | None, force: bool) -> Non
         write_json(msgspec.json.decode((context.run / RESULTS).read_bytes()), json, force=force)
     if json != "-":
         console().print(chain_table(result.measured))
-        console().print(f"bundle {result.bundle}\nfigures {context.run / RESULTS}")
+        console().print(
+            f"bundle {result.bundle}\nreport {context.run / 'report.html'}\nfigures {context.run / RESULTS}"
+        )
 
 
 @example("pocketface train compression/recipes/rule68.yaml --network relocalize --data 300w --out runs/rule68")
@@ -131,13 +133,13 @@ def results(
     readme: Annotated[Path | None, typer.Option(help="Also renew the table between this file's markers.")] = None,
 ) -> None:
     """Write a results page from what a run stored, or again from its .json."""
-    from pocketface.benchmarks.papers import rule
+    from pocketface.benchmarks.papers import rule, rule_page
     from pocketface.compression.pipeline.chain.results import is_chain
     from pocketface.compression.pipeline.page import collect, read_results, update_readme, write_page
 
     if is_chain(run):
         figures = rule.read(run if run.suffix == ".json" else run / rule.RESULTS)
-        rule.write(figures, page)
+        rule_page.write(figures, page)
         print(f"wrote {page} and {page.with_suffix('.json')}")
         return
     source = read_results(run) if run.suffix == ".json" else collect(run)

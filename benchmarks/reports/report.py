@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pocketface.benchmarks.reports import charts, tables
 from pocketface.benchmarks.reports.data import Gate, ReportData, finite
+from pocketface.benchmarks.reports.template import template
 from pocketface.benchmarks.reports.text import bytes_text, count, ms, number, signed
 from pocketface.benchmarks.reports.thumbnails import PREDICTED, TRUTH
-from pocketface.sdk.errors import MissingExtraError
 from pocketface.sdk.files import write_atomic
 
 SECTIONS = (
@@ -69,24 +69,13 @@ def write_report(data: ReportData, out: str | Path, *, force: bool = False) -> P
 
 def render(data: ReportData) -> str:
     """The report's HTML."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError("writing the report", "bench", str(error)) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     faces: dict[str, list[dict[str, str]]] = {}
     for shot in data.faces:
         png = base64.b64encode(shot.png).decode()
         faces.setdefault(shot.group, []).append({"title": shot.title, "png": png})
     score = data.face_score
     cpus = {item.cpu: None for result in data.variants for item in result.variant.latency}
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         data=data,
         sections=SECTIONS,
         verdict=verdict(data),

@@ -181,7 +181,7 @@ class UniformizeTraining(SeededTraining):
             with torch.no_grad():
                 wanted = features(clean)
             seen = features(made)
-            perceptual = figures["perceptual_loss"] = perceptual_loss(seen, wanted)
+            perceptual = figures["perceptual_loss"] = perceptual_loss(seen, wanted, self.spec.layer_weights)
             identity = figures["identity_loss"] = identity_loss(seen, wanted)
         pixel = figures["pixel_loss"] = l1_loss(made, clean)
         total = self.spec.pixel * pixel + uniformization_loss(

@@ -7,6 +7,7 @@ from typing import Any
 from pocketface.benchmarks.data.degrade import degradation
 from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe, RelocalizeSpec, StageSpec, UniformizeSpec
 from pocketface.compression.losses.registry import FEATURES
+from pocketface.compression.models.features import build_features
 from pocketface.compression.models.registry import build_network
 from pocketface.sdk.errors import ConfigError, UnknownNameError
 from pocketface.sdk.manifest import Scheme
@@ -48,11 +49,17 @@ def _check_network(name: str, spec: StageSpec, scheme: Scheme) -> None:
         kind = spec.features.partition(":")[0]
         if kind not in FEATURES:
             raise UnknownNameError("feature network", spec.features, FEATURES)
+        if spec.layer_weights:
+            layers = len(build_features(spec.features, input_size=spec.model.input_size).taps)
+            if len(spec.layer_weights) != layers:
+                raise ConfigError(
+                    f"{name}: {len(spec.layer_weights)} layer_weights",
+                    expected=f"{layers}, one for each layer of {kind}; or none, for 1 each",
+                )
 
 
 def _check_teachers(recipe: ChainRecipe) -> None:
-    students = {"landmarks": recipe.stages.landmarks, **{f"row-{name}": spec for name, spec in recipe.rows.items()}}
-    for name, spec in students.items():
+    for name, spec in recipe.students().items():
         if spec.lambda_kd > 0 and recipe.teachers.landmarks is None:
             raise ConfigError(
                 f"{name}: lambda_kd {spec.lambda_kd:g} without a teacher",

@@ -107,7 +107,7 @@ def candidates(
     found = []
     for item in exported:
         say(f"parity {name}: {item.format} {item.precision}", show=context.progress)
-        bounds = tolerances(recipe.gates, item.precision)
+        bounds = tolerances(recipe.gates_of(trained.name), item.precision)
         found.append(examine(item, golden=golden, faces=faces, tolerances=bounds, normaliser=normaliser))
     return found
 

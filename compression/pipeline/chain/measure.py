@@ -62,7 +62,7 @@ class Measured(msgspec.Struct, frozen=True):
         default: id of the default chain.
         accuracy: chain id -> on clean faces in ground-truth boxes.
         degraded: row (``LE`` .. ``R-U-LE``) -> degradation -> accuracy; of the default variants.
-        video: row -> protocol's row -> result, for LE and the whole chain.
+        video: row -> protocol's row -> result, of LE, R-LE and the whole chain.
         runs: as the manifest keeps them, with latency.
         box_error: row -> multiple of the paper's box error -> accuracy, of LE and R-LE.
         warning: why not to trust the latency; empty if nothing speaks against it.
@@ -121,10 +121,11 @@ def measure_chains(
         path = bundle_of(context, context.store.root / f".row-{name}", [rival.files], rival.cases, best)
         own = [item.exported.path.parent.name for item in rival.files.candidates]
         degraded[f"LE, {name}"] = _degraded(context, name, path, best, own)
-    ends = dict.fromkeys(("LE", next(reversed(rows))))
-    video = {name: _video(context, name, parts[name], default, keys) for name in ends}
-    held = [name for name in parts if name in ("LE", "R-LE")]
-    boxes = {name: _box_error(context, name, parts[name], default, keys) for name in held}
+    # What R is there for: boxes of detectors (growing error) and of trackers (the frame before).
+    moved = [name for name in parts if name in ("LE", "R-LE")]
+    boxes = {name: _box_error(context, name, parts[name], default, keys) for name in moved}
+    followed = dict.fromkeys((*moved, next(reversed(rows))))
+    video = {name: _video(context, name, parts[name], default, keys) for name in followed}
     latency, warning = _latency(context, draft, ids, keys)
     runs = tuple(ChainRun(id=id, metrics=_figures(accuracy[id]), latency=tuple(latency.get(id, ()))) for id in ids)
     return Measured(default, accuracy, degraded, video, runs, boxes, warning)

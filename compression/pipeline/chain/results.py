@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,20 @@ from pocketface.benchmarks.head_pose import PoseAccuracy, summarise_pose
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.metrics import Accuracy, summarise
 from pocketface.benchmarks.papers.rule import RESULTS, NetworkRow, RuleResults, Speed
-from pocketface.compression.chain_recipe import AlignSpec
+from pocketface.benchmarks.papers.rule_page import facts, sections, title
+from pocketface.benchmarks.reports.data import Gate
+from pocketface.benchmarks.reports.sections import Section, sections_html
+from pocketface.benchmarks.reports.text import error
+from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline.chain.inputs import fed
 from pocketface.compression.pipeline.chain.measure import Measured
+from pocketface.compression.pipeline.chain.restored import Restored
 from pocketface.compression.pipeline.chain.train import TrainedStage, head_pose
 from pocketface.compression.pipeline.context import ChainContext
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.recipe_file import dump_recipe
+from pocketface.sdk.files import write_atomic
 
 ALIGNED_VERSION = 1
 
@@ -60,7 +66,11 @@ def aligned_stage(context: ChainContext, trained: TrainedStage) -> Aligned:
 
 
 def collect(
-    context: ChainContext, networks: Mapping[str, TrainedStage], measured: Measured, speed: Speed
+    context: ChainContext,
+    networks: Mapping[str, TrainedStage],
+    measured: Measured,
+    speed: Speed,
+    restored: Restored | None,
 ) -> RuleResults:
     """Everything that the page shows."""
     rows = []
@@ -70,6 +80,8 @@ def collect(
         rows.append(
             NetworkRow(
                 name=name,
+                row=_row(context.recipe, name),
+                seed=context.recipe.seed_of(name),
                 model=trained.spec.model.name,
                 width=trained.spec.model.width,
                 input_size=trained.spec.model.input_size,
@@ -99,9 +111,39 @@ def collect(
         video=measured.video,
         runs=measured.runs,
         box_error=measured.box_error,
+        restored={} if restored is None else restored.accuracy,
         speed=speed,
         warning=measured.warning,
     )
+
+
+def _row(recipe: ChainRecipe, network: str) -> str:
+    """The recipe's row that a network trains; empty if it trains none."""
+    if network in recipe.repeated:
+        return recipe.repeated[network][0]
+    name = network.removeprefix("row-")
+    return name if name != network and name in recipe.rows else ""
+
+
+def write_chain_report(figures: RuleResults, restored: Restored | None, gates: Sequence[Gate], path: Path) -> None:
+    """RUN/report.html: the page's tables, the gates, and pictures of stage U."""
+    held = [gate for gate in gates if gate.passed]
+    rows = [
+        {"variant": gate.variant, "gate": gate.gate, "figure": error(gate.figure), "bound": error(gate.bound)}
+        | {"held": {True: "yes", False: "no", None: "not checked"}[gate.passed], "": gate.note}
+        for gate in gates
+    ]
+    shown = sections(figures) + ([Section("Gates", "", rows)] if rows else [])
+    caption = "Stage U on test faces under all degradations: what it sees, what it makes of it, the clean crop"
+    text = sections_html(
+        title(figures),
+        shown,
+        summary=f"{len(held)} of {len(gates)} gates passed. Default: {figures.default}.",
+        facts=facts(figures),
+        pictures={} if restored is None else {caption: restored.sheet},
+        recipe=figures.recipe,
+    )
+    write_atomic(path, text.encode(), force=True)
 
 
 def is_chain(run: Path) -> bool:
@@ -124,4 +166,4 @@ def chain_table(measured: Measured) -> Table:
     return table
 
 
-__all__ = ["RESULTS", "Aligned", "aligned_stage", "chain_table", "collect", "is_chain"]
+__all__ = ["RESULTS", "Aligned", "aligned_stage", "chain_table", "collect", "is_chain", "write_chain_report"]

@@ -20,7 +20,8 @@ from pocketface.compression.models.checkpoint import save_network
 from pocketface.compression.pipeline import gates
 from pocketface.compression.pipeline.chain.files import Cases, alone, candidates, contract
 from pocketface.compression.pipeline.chain.measure import Measured, measure_chains
-from pocketface.compression.pipeline.chain.results import RESULTS, collect
+from pocketface.compression.pipeline.chain.restored import restored_stage
+from pocketface.compression.pipeline.chain.results import RESULTS, collect, write_chain_report
 from pocketface.compression.pipeline.chain.table import measure_networks, table_formats
 from pocketface.compression.pipeline.chain.train import TrainedStage, chain_networks
 from pocketface.compression.pipeline.context import ChainContext
@@ -97,7 +98,7 @@ def compress_chain(context: ChainContext) -> ChainResult:
     lone = {
         name: alone(context, item, table_formats(recipe.export))
         for name, item in networks.items()
-        if isinstance(item.spec, AlignSpec)
+        if isinstance(item.spec, AlignSpec) and name not in recipe.repeated
     }
     rivals = {name: lone[f"row-{name}"] for name, spec in recipe.rows.items() if spec.degrade != "none"}
     # Every choice is made: from here on the test faces are read.
@@ -105,8 +106,10 @@ def compress_chain(context: ChainContext) -> ChainResult:
     table = measure_networks(context, lone, context.store.root / ".measured", measured.default)
     checked = tuple(_gates(recipe, files, measured))
     bundle = _ship(context, files, checked, cases, measured)
-    figures = collect(context, networks, measured, table)
+    restored = restored_stage(context, networks)
+    figures = collect(context, networks, measured, table, restored)
     write_atomic(context.run / RESULTS, msgspec.json.format(msgspec.json.encode(figures), indent=1), force=True)
+    write_chain_report(figures, restored, checked, context.run / "report.html")
     failed = [gate for gate in checked if gate.passed is False]
     if failed:
         raise GateFailedError(
@@ -120,7 +123,7 @@ def _gates(recipe: ChainRecipe, files: tuple[StageFiles, ...], measured: Measure
     """The recipe's bounds: of each stage's variants, then of the chains' accuracy."""
     found = []
     for part in files:
-        for gate in gates.check_variants(recipe.gates, part.candidates):
+        for gate in gates.check_variants(recipe.gates_of(part.stage.name), part.candidates):
             found.append(msgspec.structs.replace(gate, variant=f"{part.stage.name}.{gate.variant}"))
     if recipe.gates.max_nme:
         found.append(gates.bounded("NME on the test faces", "chain", measured.nme, recipe.gates.max_nme))

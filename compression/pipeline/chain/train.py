@@ -106,7 +106,7 @@ def aligner(context: ChainContext, name: str, spec: AlignSpec, teacher: TrainedS
             context.train_cache,
             context.validation_cache,
             folder,
-            seed=context.recipe.seed,
+            seed=context.recipe.seed_of(name),
             pose=None if pose is None else HeadPose.load(pose.path / "pose.npz"),
             teacher=None if used is None else used.load(),
             **_common(context),
@@ -141,8 +141,7 @@ def chain_networks(context: ChainContext, only: Sequence[str] = ()) -> dict[str,
         teacher = found.get("teacher-uniformize") if small.teacher_weight > 0 else None
         found["uniformize"] = uniformizer(context, "uniformize", small, teacher)
 
-    students = {"landmarks": stages.landmarks, **{f"row-{name}": spec for name, spec in recipe.rows.items()}}
-    students = {name: spec for name, spec in students.items() if name in wanted}
+    students = {name: spec for name, spec in recipe.students().items() if name in wanted}
     hinted = any(spec.lambda_kd > 0 for spec in students.values())
     if teachers.landmarks is not None and (hinted or "teacher-landmarks" in wanted):
         found["teacher-landmarks"] = aligner(context, "teacher-landmarks", teachers.landmarks)
@@ -171,7 +170,7 @@ def _stage(
         "faces": context.training_hash,
         "flip": scheme.flip,
         "normaliser": scheme.normaliser,
-        "seed": context.recipe.seed,
+        "seed": context.recipe.seed_of(name),
         "upstream": [done.key for done in (teacher.done if teacher else None, pose) if done is not None],
     }
     folder = re.sub(r"[^a-z0-9-]+", "_", name.lower())
