@@ -20,6 +20,9 @@ from pocketface.sdk.errors import ConfigError, UnknownNameError
 Markup = Literal["68", "19", "5", "pose"]
 Stage = Literal["relocalize", "uniformize", "landmarks"]
 
+LANDMARK_TEACHER, UNIFORMIZE_TEACHER = "teacher-landmarks", "teacher-uniformize"
+"""Names of the networks that others learn from."""
+
 
 def _known(degradation: str) -> None:
     if degradation not in DEGRADATIONS:
@@ -59,7 +62,8 @@ class UniformizeSpec(Config, frozen=True, kw_only=True):
         adversarial, perceptual, identity: weights of eqs 4, 5 and 6. The paper prints 1 for the last two.
         layer_weights: lambda_l of eq 5, one for each map of ``features``; empty for 1 each, as the paper prints none.
         pixel: weight of an L1 term on pixels, which the paper has not; 0 leaves it out.
-        features: the frozen network of eqs 5-6, a name of ``FEATURES``.
+        features: the frozen network of eqs 5-6: a name of ``FEATURES``, or ``"teacher-landmarks"`` for the run's own
+            landmark teacher (models/features_landmarks.py).
         discriminator_width: multiplier of its channels.
         teacher_weight: of the L1 distance to what ``teachers.uniformize`` makes of the same crop; 0 learns from none.
     """
@@ -178,9 +182,9 @@ class ChainRecipe(Config, frozen=True, kw_only=True):
         ``teacher-STAGE``, rows as ``row-NAME``, repeats as ``row-NAME seed SEED``."""
         known: dict[str, StageSpec | None] = {
             "relocalize": self.stages.relocalize,
-            "teacher-uniformize": self.teachers.uniformize,
+            LANDMARK_TEACHER: self.teachers.landmarks,
+            UNIFORMIZE_TEACHER: self.teachers.uniformize,
             "uniformize": self.stages.uniformize,
-            "teacher-landmarks": self.teachers.landmarks,
             "landmarks": self.stages.landmarks,
             **{f"row-{name}": spec for name, spec in self.rows.items()},
             **{network: self.rows[name] for network, (name, _) in self.repeated.items()},
@@ -192,7 +196,7 @@ class ChainRecipe(Config, frozen=True, kw_only=True):
         return {
             name: spec
             for name, spec in self.networks().items()
-            if isinstance(spec, AlignSpec) and name != "teacher-landmarks"
+            if isinstance(spec, AlignSpec) and name != LANDMARK_TEACHER
         }
 
     @property

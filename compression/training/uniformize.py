@@ -24,12 +24,13 @@ from pocketface.compression.augment.crop import resample_batch
 from pocketface.compression.augment.degrade import CropDegrader
 from pocketface.compression.augment.hashing import uniform
 from pocketface.compression.cache import FaceCache
-from pocketface.compression.chain_recipe import UniformizeSpec
+from pocketface.compression.chain_recipe import LANDMARK_TEACHER, UniformizeSpec
 from pocketface.compression.losses.adversarial import discriminator_loss, generator_loss, uniformization_loss
 from pocketface.compression.losses.perceptual import identity_loss, perceptual_loss
 from pocketface.compression.models.checkpoint import channels_last, save_network
 from pocketface.compression.models.discriminator import Discriminator
 from pocketface.compression.models.features import build_features
+from pocketface.compression.models.features_landmarks import LandmarkFeatures
 from pocketface.compression.models.registry import build_network
 from pocketface.compression.training.datamodule import EpochOrder
 from pocketface.compression.training.loop import (
@@ -143,9 +144,18 @@ class UniformizeTraining(SeededTraining):
         spec: weights, optimiser, schedule.
         seed: restarts torch's generator every epoch.
         teacher: a generator of the same input size, for ``spec.teacher_weight``.
+        landmarks: a landmark teacher of the same input size, where ``spec.features`` asks for it.
     """
 
-    def __init__(self, net: nn.Module, spec: UniformizeSpec, *, seed: int, teacher: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        spec: UniformizeSpec,
+        *,
+        seed: int,
+        teacher: nn.Module | None = None,
+        landmarks: nn.Module | None = None,
+    ) -> None:
         super().__init__(net, spec.train, seed=seed)
         self.automatic_optimization = False
         self.spec = spec
@@ -154,7 +164,7 @@ class UniformizeTraining(SeededTraining):
             channels_last(Discriminator(width=spec.discriminator_width, input_size=size)) if spec.adversarial else None
         )
         compares = spec.perceptual or spec.identity
-        self._features = Frozen(channels_last(build_features(spec.features, input_size=size))) if compares else None
+        self._features = Frozen(channels_last(_features(spec, landmarks))) if compares else None
         self._teacher = Frozen(teacher) if teacher is not None and spec.teacher_weight else None
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
@@ -250,6 +260,7 @@ def fit_uniformizer(
     seed: int,
     progress: bool = True,
     teacher: nn.Module | None = None,
+    landmarks: nn.Module | None = None,
 ) -> nn.Module:
     """Train a generator, going on from the last finished epoch if ``folder`` holds its checkpoint.
 
@@ -262,6 +273,7 @@ def fit_uniformizer(
         seed: of initial weights and everything drawn.
         progress: show a bar.
         teacher: a generator of the same input size, needed where ``spec.teacher_weight`` is above 0.
+        landmarks: a landmark teacher of the same input size, needed where ``spec.features`` is its name.
 
     Returns:
         The generator (the averaged weights, where the recipe asks for them), in evaluation mode.
@@ -274,11 +286,26 @@ def fit_uniformizer(
     torch.manual_seed(seed)
     net = channels_last(build_network(spec.model))
     _check(spec, net, teacher)
-    module = UniformizeTraining(net, spec, seed=seed, teacher=teacher)
+    module = UniformizeTraining(net, spec, seed=seed, teacher=teacher, landmarks=landmarks)
     run_loop(module, DegradedPairs(spec, train, validation, seed=seed), folder, spec.train, progress=progress)
     save_network(net, folder / WEIGHTS, spec.model)
     forget_checkpoint(folder)
     return net.eval()
+
+
+def _features(spec: UniformizeSpec, landmarks: nn.Module | None) -> nn.Module:
+    """The frozen network that the recipe names."""
+    size = spec.model.input_size
+    if spec.features != LANDMARK_TEACHER:
+        return build_features(spec.features, input_size=size)
+    if landmarks is None or getattr(landmarks, "input_size", None) != size:
+        got = "none is there" if landmarks is None else f"it takes {getattr(landmarks, 'input_size', '?')} pixels"
+        raise ConfigError(
+            f"uniformize.features: {LANDMARK_TEACHER}, and {got}",
+            expected=f"a landmark cascade at {size} pixels",
+            next="Give teachers.landmarks at this size, or name another feature network",
+        )
+    return LandmarkFeatures(landmarks)
 
 
 def _check(spec: UniformizeSpec, net: nn.Module, teacher: nn.Module | None) -> None:

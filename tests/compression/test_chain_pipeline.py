@@ -58,7 +58,8 @@ def raw(**changes: Any) -> dict[str, Any]:
                 "train": SHORT,
                 "degrade": "light",
                 "adversarial": 0.0,
-                "perceptual": 0.0,
+                "features": "teacher-landmarks",
+                "perceptual": 0.1,
                 "identity": 0.0,
                 "pixel": 1.0,
             },
@@ -242,9 +243,9 @@ def test_the_shipped_recipe_round_trips(tmp_path: Path):
     assert load_any(tmp_path / "again.yaml") == shipped
     assert list(shipped.networks())[:5] == [
         "relocalize",
+        "teacher-landmarks",
         "teacher-uniformize",
         "uniformize",
-        "teacher-landmarks",
         "landmarks",
     ]
     with pytest.raises(ConfigError, match="is a chain's"):
@@ -322,14 +323,23 @@ LARGE = {"name": "uniformizer_mobile", "width": 0.25, "input_size": 64}
     [
         ({"teachers": {}}, r"landmarks: lambda_kd 0\.75 without a teacher"),
         ({"uniformize": {"teacher_weight": 1.0}}, "uniformize: teacher_weight 1 and no teacher"),
+        (
+            {"teachers": {}, "rows": {}, "repeats": {}, "landmarks": {"lambda_kd": 0.0}},
+            "features 'teacher-landmarks' and no teachers.landmarks",
+        ),
+        ({"uniformize": {"layer_weights": [1.0]}}, "1 layer_weights.*2, one for each layer of teacher-landmarks"),
         ({"uniformize": {"model": {**LARGE, "input_size": 48}}}, "landmarks takes 32 px, stage uniformize gives 48"),
+        ({"uniformize": {"model": LARGE}}, "features 'teacher-landmarks' and a teacher 'acdc' at 32 px"),
         ({"landmarks": {"model": {"name": "relocalizer", "input_size": 64}}}, "landmarks: model 'relocalizer'"),
         ({"landmarks": {"model": {"name": "mobilenetv2", "input_size": 32}}}, "landmarks: model 'mobilenetv2'"),
         ({"landmarks": {"model": {"name": "acdc_x", "input_size": 32}}}, "model 'acdc_x'"),
         ({"landmarks": {"model": {"name": "acdc_s", "input_size": 40}}}, "input_size: 40"),
         ({"relocalize": {"degrade": "light"}}, "relocalize: degrade 'light' moves no box"),
-        ({"uniformize": {"perceptual": 1.0, "features": "vgg"}}, "feature network 'vgg'"),
-        ({"uniformize": {"perceptual": 1.0, "layer_weights": [1.0, 0.5]}}, "2 layer_weights.*5, one for each"),
+        ({"uniformize": {"features": "vgg"}}, "feature network 'vgg'"),
+        (
+            {"uniformize": {"features": "efficientnet_lite0", "layer_weights": [1.0, 0.5]}},
+            "2 layer_weights.*5, one for each",
+        ),
         ({"data": {**raw()["data"], "scheme": "wflw98"}}, "98 points"),
     ],
 )

@@ -112,6 +112,21 @@ def test_without_the_adversarial_term_there_is_no_discriminator(caches, tmp_path
     assert not {"adversarial_loss", "discriminator_loss", "perceptual_loss"} & row.keys()
 
 
+def test_a_landmark_teacher_may_compare_the_pictures(caches, tmp_path: Path):
+    torch.manual_seed(0)
+    teacher = build_network(ModelSpec(name="acdc", width=0.125, input_size=32), n_points=68)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    of = spec(1, **{**PLAIN, "perceptual": 1.0, "identity": 1.0, "features": "teacher-landmarks"})
+    changed = fit(caches, tmp_path / "one", of, landmarks=teacher)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert not same(changed, fit(caches, tmp_path / "other", spec(1, **PLAIN)))
+    with pytest.raises(ConfigError, match="teacher-landmarks, and none is there"):
+        fit(caches, tmp_path / "none", of)
+    small = build_network(ModelSpec(name="acdc", width=0.125, input_size=48), n_points=68)
+    with pytest.raises(ConfigError, match="it takes 48 pixels"):
+        fit(caches, tmp_path / "small", of, landmarks=small)
+
+
 def test_it_mends_drawn_faces(caches, tmp_path: Path):
     fit(caches, tmp_path, spec(18, ema=0.8, degrade="light", lr=1e-2, **PLAIN))
     history = json.loads((tmp_path / HISTORY).read_text())

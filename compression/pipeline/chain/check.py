@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from pocketface.benchmarks.data.degrade import degradation
-from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe, RelocalizeSpec, StageSpec, UniformizeSpec
+from pocketface.compression.chain_recipe import (
+    LANDMARK_TEACHER,
+    AlignSpec,
+    ChainRecipe,
+    RelocalizeSpec,
+    StageSpec,
+    UniformizeSpec,
+)
 from pocketface.compression.losses.registry import FEATURES
 from pocketface.compression.models.features import build_features
 from pocketface.compression.models.registry import build_network
 from pocketface.sdk.errors import ConfigError, UnknownNameError
 from pocketface.sdk.manifest import Scheme
+
+LANDMARK_LAYERS = 2
+"""Maps that a landmark teacher gives where it compares pictures."""
 
 TASKS: dict[type[Any], str] = {RelocalizeSpec: "relocalize", UniformizeSpec: "uniformize", AlignSpec: "landmarks"}
 
@@ -46,16 +56,21 @@ def _check_network(name: str, spec: StageSpec, scheme: Scheme) -> None:
             f"{name}: degrade {spec.degrade!r} moves no box", expected="a preset with scale or translation"
         )
     if isinstance(spec, UniformizeSpec) and (spec.perceptual or spec.identity):
-        kind = spec.features.partition(":")[0]
+        _check_features(name, spec)
+
+
+def _check_features(name: str, spec: UniformizeSpec) -> None:
+    kind, layers = spec.features.partition(":")[0], LANDMARK_LAYERS
+    if kind != LANDMARK_TEACHER:
         if kind not in FEATURES:
-            raise UnknownNameError("feature network", spec.features, FEATURES)
+            raise UnknownNameError("feature network", spec.features, [*FEATURES, LANDMARK_TEACHER])
         if spec.layer_weights:
             layers = len(build_features(spec.features, input_size=spec.model.input_size).taps)
-            if len(spec.layer_weights) != layers:
-                raise ConfigError(
-                    f"{name}: {len(spec.layer_weights)} layer_weights",
-                    expected=f"{layers}, one for each layer of {kind}; or none, for 1 each",
-                )
+    if spec.layer_weights and len(spec.layer_weights) != layers:
+        raise ConfigError(
+            f"{name}: {len(spec.layer_weights)} layer_weights",
+            expected=f"{layers}, one for each layer of {kind}; or none, for 1 each",
+        )
 
 
 def _check_teachers(recipe: ChainRecipe) -> None:
@@ -66,6 +81,7 @@ def _check_teachers(recipe: ChainRecipe) -> None:
                 expected="teachers.landmarks, whose hints it weighs",
                 next="Add the teacher, or set lambda_kd: 0.0 to train on annotations alone",
             )
+    _check_landmark_features(recipe)
     student, teacher = recipe.stages.uniformize, recipe.teachers.uniformize
     if student is None or not student.teacher_weight:
         return
@@ -76,3 +92,21 @@ def _check_teachers(recipe: ChainRecipe) -> None:
             expected=f"teachers.uniformize at {student.model.input_size} px",
             next="Add it, or set teacher_weight: 0.0",
         )
+
+
+def _check_landmark_features(recipe: ChainRecipe) -> None:
+    """Where pictures are compared by the landmark teacher, there must be one, a cascade, that takes such pictures."""
+    teacher = recipe.teachers.landmarks
+    for name, spec in recipe.networks().items():
+        if not isinstance(spec, UniformizeSpec) or spec.features != LANDMARK_TEACHER:
+            continue
+        size = spec.model.input_size
+        if teacher is None or teacher.model.input_size != size or teacher.model.name != "acdc":
+            got = "no teachers.landmarks"
+            if teacher is not None:
+                got = f"a teacher {teacher.model.name!r} at {teacher.model.input_size} px"
+            raise ConfigError(
+                f"{name}: features {LANDMARK_TEACHER!r} and {got}",
+                expected=f"an acdc at {size} px",
+                next="Add it, or name another feature network",
+            )

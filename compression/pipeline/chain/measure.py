@@ -104,7 +104,7 @@ def measure_chains(
     default = f"fp32.{next(iter(context.recipe.export.formats))}"
     draft = bundle_of(context, context.store.root / ".measured", files, cases, default)
     rows = part_rows([part.stage.name for part in files])
-    keys = sorted({item.exported.path.parent.name for part in files for item in part.candidates})
+    keys = _keys(files)
     with open_bundle(draft) as bundle:
         ids = list(bundle.manifest.chains)
     accuracy = _accuracy(context, draft, ids, keys)
@@ -115,17 +115,17 @@ def measure_chains(
         parts[name] = (
             draft if whole else bundle_of(context, path, _only(files, names), _steps(cases, files, names), default)
         )
-    degraded = {name: _degraded(context, name, path, default, keys) for name, path in parts.items()}
+    own = {name: _keys(_only(files, names)) for name, names in rows.items()}
+    degraded = {name: _degraded(context, name, path, default, own[name]) for name, path in parts.items()}
     for name, rival in rivals.items():
         best = next(item.id for item in rival.files.candidates if item.exported.precision == "fp32")
         path = bundle_of(context, context.store.root / f".row-{name}", [rival.files], rival.cases, best)
-        own = [item.exported.path.parent.name for item in rival.files.candidates]
-        degraded[f"LE, {name}"] = _degraded(context, name, path, best, own)
+        degraded[f"LE, {name}"] = _degraded(context, name, path, best, _keys([rival.files]))
     # What R is there for: boxes of detectors (growing error) and of trackers (the frame before).
     moved = [name for name in parts if name in ("LE", "R-LE")]
-    boxes = {name: _box_error(context, name, parts[name], default, keys) for name in moved}
+    boxes = {name: _box_error(context, name, parts[name], default, own[name]) for name in moved}
     followed = dict.fromkeys((*moved, next(reversed(rows))))
-    video = {name: _video(context, name, parts[name], default, keys) for name in followed}
+    video = {name: _video(context, name, parts[name], default, own[name]) for name in followed}
     latency, warning = _latency(context, draft, ids, keys)
     runs = tuple(ChainRun(id=id, metrics=_figures(accuracy[id]), latency=tuple(latency.get(id, ()))) for id in ids)
     return Measured(default, accuracy, degraded, video, runs, boxes, warning)
@@ -136,6 +136,11 @@ def part_rows(stages: Sequence[str]) -> dict[str, tuple[str, ...]]:
     before = [name for name in stages if name != "landmarks"]
     chosen = [(), *((name,) for name in before), *([tuple(before)] if len(before) > 1 else [])]
     return {"-".join(LETTERS[name] for name in (*some, "landmarks")): (*some, "landmarks") for some in chosen}
+
+
+def _keys(files: Sequence[StageFiles]) -> list[str]:
+    """What a figure of these stages depends on."""
+    return sorted({item.exported.path.parent.name for part in files for item in part.candidates})
 
 
 def _only(files: Sequence[StageFiles], names: Sequence[str]) -> list[StageFiles]:

@@ -28,6 +28,9 @@ RESTORED_VERSION = 1
 PRESETS = ("downsample-x8", "light", "all")
 """What the inputs suffer; of ``all``, what happens to the picture: boxes are the true ones here."""
 
+FEATURES = "efficientnet_lite0"
+"""ImageNet's: the distance of pictures in its eyes."""
+
 SHOWN = 6
 """Faces whose pictures are kept."""
 
@@ -65,7 +68,7 @@ def restored_stage(context: ChainContext, networks: Mapping[str, TrainedStage]) 
                 suffers = msgspec.structs.replace(spec, degrade=preset)
                 shown = fed(faces, suffers, net, normaliser=context.split.scheme.normaliser, seed=seed)
                 seen, made, clean = _pictures(shown, net)
-                compare = _comparison(spec)
+                compare = _comparison(spec.model.input_size)
                 accuracy["input"].setdefault(preset, compare(seen, clean))
                 accuracy[name][preset] = compare(made, clean)
                 columns.setdefault("input", seen[some])
@@ -98,14 +101,14 @@ def _pictures(shown: Fed, net: Any) -> tuple[Pictures, Pictures, Pictures]:
     return seen, made, clean
 
 
-def _comparison(spec: UniformizeSpec) -> Callable[[Pictures, Pictures], PictureAccuracy]:
-    """(pictures, clean ones) -> `PictureAccuracy`, with the feature network that the recipe trains with."""
+def _comparison(size: int) -> Callable[[Pictures, Pictures], PictureAccuracy]:
+    """(pictures, clean ones) -> `PictureAccuracy`; one feature network for all, whatever each was trained with."""
     import torch
 
     from pocketface.compression.losses.perceptual import feature_distance
     from pocketface.compression.models.features import build_features
 
-    features = build_features(spec.features, input_size=spec.model.input_size)
+    features = build_features(FEATURES, input_size=size)
 
     def distance(made: Pictures, clean: Pictures) -> float:
         with torch.inference_mode():

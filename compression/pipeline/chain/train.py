@@ -11,7 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from pocketface.compression.chain_recipe import AlignSpec, RelocalizeSpec, StageSpec, UniformizeSpec
+from pocketface.compression.chain_recipe import (
+    LANDMARK_TEACHER,
+    UNIFORMIZE_TEACHER,
+    AlignSpec,
+    RelocalizeSpec,
+    StageSpec,
+    UniformizeSpec,
+)
 from pocketface.compression.models.checkpoint import load_stage_network
 from pocketface.compression.pipeline.chain.check import check_chain_recipe
 from pocketface.compression.pipeline.context import ChainContext
@@ -77,9 +84,16 @@ def relocalizer(context: ChainContext, name: str, spec: RelocalizeSpec) -> Train
 
 
 def uniformizer(
-    context: ChainContext, name: str, spec: UniformizeSpec, teacher: TrainedStage | None = None
+    context: ChainContext,
+    name: str,
+    spec: UniformizeSpec,
+    *,
+    teacher: TrainedStage | None = None,
+    landmarks: TrainedStage | None = None,
 ) -> TrainedStage:
-    """Train stage U, or a smaller one that learns from another."""
+    """Train stage U, or a smaller one that learns from another; pictures may be compared by a landmark teacher."""
+    used = teacher if spec.teacher_weight > 0 else None
+    seen = landmarks if _sees_landmarks(spec) else None
 
     def build(folder: Path) -> None:
         fit_uniformizer(
@@ -88,11 +102,16 @@ def uniformizer(
             context.validation_cache,
             folder,
             seed=context.recipe.seed,
-            teacher=None if teacher is None else teacher.load(),
+            teacher=None if used is None else used.load(),
+            landmarks=None if seen is None else seen.load(),
             **_common(context),
         )
 
-    return _stage(context, name, UNIFORMIZE_VERSION, spec, build, teacher)
+    return _stage(context, name, UNIFORMIZE_VERSION, spec, build, _done(used), _done(seen))
+
+
+def _sees_landmarks(spec: UniformizeSpec) -> bool:
+    return spec.features == LANDMARK_TEACHER and bool(spec.perceptual or spec.identity)
 
 
 def aligner(context: ChainContext, name: str, spec: AlignSpec, teacher: TrainedStage | None = None) -> TrainedStage:
@@ -112,7 +131,7 @@ def aligner(context: ChainContext, name: str, spec: AlignSpec, teacher: TrainedS
             **_common(context),
         )
 
-    return _stage(context, name, ALIGN_VERSION, spec, build, used, pose)
+    return _stage(context, name, ALIGN_VERSION, spec, build, _done(used), pose)
 
 
 def chain_networks(context: ChainContext, only: Sequence[str] = ()) -> dict[str, TrainedStage]:
@@ -133,20 +152,21 @@ def chain_networks(context: ChainContext, only: Sequence[str] = ()) -> dict[str,
     if stages.relocalize is not None and "relocalize" in wanted:
         found["relocalize"] = relocalizer(context, "relocalize", stages.relocalize)
 
-    small = stages.uniformize
-    taught = small is not None and "uniformize" in wanted and small.teacher_weight > 0
-    if teachers.uniformize is not None and (taught or "teacher-uniformize" in wanted):
-        found["teacher-uniformize"] = uniformizer(context, "teacher-uniformize", teachers.uniformize)
-    if small is not None and "uniformize" in wanted:
-        teacher = found.get("teacher-uniformize") if small.teacher_weight > 0 else None
-        found["uniformize"] = uniformizer(context, "uniformize", small, teacher)
-
     students = {name: spec for name, spec in recipe.students().items() if name in wanted}
-    hinted = any(spec.lambda_kd > 0 for spec in students.values())
-    if teachers.landmarks is not None and (hinted or "teacher-landmarks" in wanted):
-        found["teacher-landmarks"] = aligner(context, "teacher-landmarks", teachers.landmarks)
+    generators = {UNIFORMIZE_TEACHER: teachers.uniformize, "uniformize": stages.uniformize}
+    shown = {name: spec for name, spec in generators.items() if spec is not None and name in wanted}
+    small = shown.get("uniformize")
+    if small is not None and small.teacher_weight > 0 and teachers.uniformize is not None:
+        shown = {UNIFORMIZE_TEACHER: teachers.uniformize, **shown}
+    taught = any(spec.lambda_kd > 0 for spec in students.values()) or any(map(_sees_landmarks, shown.values()))
+    if teachers.landmarks is not None and (taught or LANDMARK_TEACHER in wanted):
+        found[LANDMARK_TEACHER] = aligner(context, LANDMARK_TEACHER, teachers.landmarks)
+    for name, generator in shown.items():
+        found[name] = uniformizer(
+            context, name, generator, teacher=found.get(UNIFORMIZE_TEACHER), landmarks=found.get(LANDMARK_TEACHER)
+        )
     for name, spec in students.items():
-        found[name] = aligner(context, name, spec, found.get("teacher-landmarks"))
+        found[name] = aligner(context, name, spec, found.get(LANDMARK_TEACHER))
     return found
 
 
@@ -155,14 +175,17 @@ def _common(context: ChainContext) -> dict[str, Any]:
     return {"flip": scheme.flip, "normaliser": scheme.normaliser, "progress": context.progress}
 
 
+def _done(trained: TrainedStage | None) -> Done | None:
+    return None if trained is None else trained.done
+
+
 def _stage(
     context: ChainContext,
     name: str,
     version: int,
     spec: StageSpec,
     build: Callable[[Path], None],
-    teacher: TrainedStage | None = None,
-    pose: Done | None = None,
+    *upstream: Done | None,
 ) -> TrainedStage:
     scheme = context.split.scheme
     inputs = {
@@ -171,7 +194,7 @@ def _stage(
         "flip": scheme.flip,
         "normaliser": scheme.normaliser,
         "seed": context.recipe.seed_of(name),
-        "upstream": [done.key for done in (teacher.done if teacher else None, pose) if done is not None],
+        "upstream": [done.key for done in upstream if done is not None],
     }
     folder = re.sub(r"[^a-z0-9-]+", "_", name.lower())
     return TrainedStage(name, spec, context.store.stage(folder, version, inputs, build), scheme.points)
