@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pocketface.benchmarks.data.degrade import degradation, degrade
 from pocketface.benchmarks.reports.sheet import contact_sheet
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.chain import Source, StageRunner, View, onward
+from pocketface.sdk.chain import StageRunner, View, onward
 from pocketface.sdk.errors import BundleError, PocketfaceError
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.geometry import Box, Crop
@@ -74,16 +75,19 @@ def chain_sheet(
         cells["the whole chain"] = _landmarks(last, view, image, whole, size)
         for name, cell in cells.items():
             columns.setdefault(name, []).append(cell)
-    return contact_sheet({name: np.stack(cells) / np.float32(255) for name, cells in columns.items()}, size=size)
+    return contact_sheet(
+        {name: (np.stack(cells) / 255).astype(np.float32) for name, cells in columns.items()}, size=size
+    )
 
 
 def _look(view: View, size: int) -> NDArray[np.uint8]:
     """What a stage is about to see."""
-    source: Source = view.source
-    if source.dtype == np.uint8:
-        return _rounded(resample(source, view.crop, size))
-    side = source.shape[0]
-    return _rounded(resample(_rounded(source), Crop(side / 2, side / 2, side), size))
+    side = view.source.shape[0]
+    picture = _rounded(view.source)
+    if view.source.dtype == np.uint8:
+        return _rounded(resample(picture, view.crop, size))
+    middle = (side - 1) / 2
+    return _rounded(resample(picture, Crop(middle, middle, side), size))
 
 
 def _landmarks(runner: StageRunner, view: View, image: NDArray[np.uint8], whole: Crop, size: int) -> NDArray[np.uint8]:
@@ -94,7 +98,7 @@ def _landmarks(runner: StageRunner, view: View, image: NDArray[np.uint8], whole:
     return PointsOverlay(radius=size / 110)(_rounded(resample(image, whole, size)), [face])
 
 
-def _rounded(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _rounded(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 

@@ -14,6 +14,7 @@ from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
     from pocketface.compression.pipeline.context import ChainContext, Context
+    from pocketface.compression.pipeline.segment.context import SegmentContext
 
 RecipePath = Annotated[
     Path, typer.Argument(help="Recipe, e.g. compression/recipes/face68-kd.yaml.", show_default=False)
@@ -54,7 +55,7 @@ def compress(
     if isinstance(context, ChainContext):
         _compress_chain(context, json, force)
         return
-    result = run(context)
+    result = run(_landmarks(context))
     if json is not None:
         import msgspec
 
@@ -151,10 +152,12 @@ def results(
 
 def _context(
     recipe: Path, data: Path, out: Path, overrides: list[str] | None, skip_bad: bool, threads: int, quiet: bool
-) -> Context | ChainContext:
+) -> Context | ChainContext | SegmentContext:
     from pocketface.compression.chain_recipe import ChainRecipe
     from pocketface.compression.pipeline.context import ChainContext, Context
+    from pocketface.compression.pipeline.segment.context import SegmentContext
     from pocketface.compression.recipe_file import load_any
+    from pocketface.compression.segment_recipe import SegmentRecipe
 
     loaded = load_any(recipe, tuple(overrides or ()))
     import torch
@@ -165,23 +168,26 @@ def _context(
     _log_to(out / "log.txt")
     if isinstance(loaded, ChainRecipe):
         return ChainContext(loaded, data, out, skip_bad=skip_bad, progress=not quiet)
+    if isinstance(loaded, SegmentRecipe):
+        return SegmentContext(loaded, data, out, skip_bad=skip_bad, progress=not quiet)
     return Context(loaded, data, out, skip_bad=skip_bad, progress=not quiet)
 
 
-def _landmarks(context: Context | ChainContext) -> Context:
-    """A run of one network.
+def _landmarks(context: Context | ChainContext | SegmentContext) -> Context:
+    """A run of one landmark network.
 
     Raises:
-        ConfigError: the recipe is a chain's.
+        ConfigError: the recipe is a chain's, or for masks.
     """
-    from pocketface.compression.pipeline.context import ChainContext
+    from pocketface.compression.pipeline.context import ChainContext, Context
     from pocketface.sdk.errors import ConfigError
 
-    if isinstance(context, ChainContext):
+    if not isinstance(context, Context):
+        kind = "a chain's" if isinstance(context, ChainContext) else "for masks"
         raise ConfigError(
-            f"recipe {context.recipe.name!r} is a chain's",
-            expected="a recipe with a student",
-            next="Its rows are trained with the rest: pocketface compress",
+            f"recipe {context.recipe.name!r} is {kind}",
+            expected="a recipe of landmarks with a student",
+            next="Networks of such a recipe are trained by pocketface train",
         )
     return context
 

@@ -11,9 +11,11 @@ import msgspec
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.models.registry import ModelSpec
 from pocketface.compression.recipe import Recipe
+from pocketface.compression.recipe_file import AnyRecipe
+from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.compression.trial import Trial, random_network, try_variants
 from pocketface.compression.variants import check_formats, check_settings
-from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.errors import BadInputError, ConfigError
 from pocketface.sdk.schemes import load_scheme
 
 
@@ -40,7 +42,7 @@ def networks(recipe: Recipe | ChainRecipe) -> dict[str, ModelSpec]:
 
 
 def preflight(
-    recipe: Recipe | ChainRecipe,
+    recipe: AnyRecipe,
     *,
     roles: tuple[str, ...] = (),
     formats: tuple[str, ...] = (),
@@ -58,12 +60,19 @@ def preflight(
         One trial a variant.
 
     Raises:
-        ConfigError, UnknownNameError: the recipe names formats, precisions or settings that do not exist.
+        ConfigError, UnknownNameError: the recipe names formats, precisions or settings that do not exist, or is for
+            masks.
         BadInputError: a role or format that the recipe does not have.
     """
     spec = recipe.export
     check_formats(spec.formats)
     check_settings(spec.options, spec.quantize)
+    if isinstance(recipe, SegmentRecipe):
+        raise ConfigError(
+            f"recipe {recipe.name!r} is for masks",
+            expected="a recipe of landmarks or of a chain",
+            next="Networks of masks cannot be tried before training yet",
+        )
     every = networks(recipe)
     known = [role for name in every for role in name.split(", ")]
     _refuse_unknown("network", roles, known)

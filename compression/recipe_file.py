@@ -12,16 +12,22 @@ import msgspec
 
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.recipe import SCHEMA, Recipe
+from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.sdk.errors import ConfigError
 
-R = TypeVar("R", Recipe, ChainRecipe)
+AnyRecipe = Recipe | ChainRecipe | SegmentRecipe
+R = TypeVar("R", Recipe, ChainRecipe, SegmentRecipe)
 
 
-def load_any(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe | ChainRecipe:
-    """Read a recipe of either kind: one that has ``stages`` is a chain's. See `load_recipe`."""
+def load_any(path: str | Path, overrides: tuple[str, ...] = ()) -> AnyRecipe:
+    """Read a recipe of any kind: one that has ``stages`` is a chain's, one whose data has ``classes`` is for masks. See
+    `load_recipe`."""
     raw = _read(Path(path), overrides)
-    chain = isinstance(raw, dict) and "stages" in raw
-    return parse_recipe(raw, str(path), ChainRecipe) if chain else parse_recipe(raw, str(path))
+    if isinstance(raw, dict) and "stages" in raw:
+        return parse_recipe(raw, str(path), ChainRecipe)
+    if isinstance(raw, dict) and "classes" in (raw.get("data") or ()):
+        return parse_recipe(raw, str(path), SegmentRecipe)
+    return parse_recipe(raw, str(path))
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -35,9 +41,10 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type.
     """
     found = load_any(path, overrides)
-    if isinstance(found, ChainRecipe):
+    if not isinstance(found, Recipe):
+        kind = "a chain's" if isinstance(found, ChainRecipe) else "for masks"
         raise ConfigError(
-            f"recipe {path} is a chain's", expected="a recipe with a student", next="Use pocketface compress"
+            f"recipe {path} is {kind}", expected="a recipe of landmarks with a student", next="Use pocketface compress"
         )
     return found
 
@@ -72,14 +79,14 @@ def parse_recipe(raw: Any, where: str = "recipe", kind: type[R] = Recipe) -> R: 
         ) from error
 
 
-def dump_recipe(recipe: Recipe | ChainRecipe) -> str:
+def dump_recipe(recipe: AnyRecipe) -> str:
     """Recipe -> YAML that reads back as the same recipe."""
     import yaml
 
     return yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False, width=100, allow_unicode=True)
 
 
-def recipe_sha256(recipe: Recipe | ChainRecipe) -> str:
+def recipe_sha256(recipe: AnyRecipe) -> str:
     """Hash of a recipe's content, whatever its file's layout."""
     return hashlib.sha256(msgspec.json.encode(recipe, order="deterministic")).hexdigest()
 

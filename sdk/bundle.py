@@ -64,7 +64,8 @@ class Bundle:
             ``stepK.output.NAME`` (types and shapes of the contract). Of a landmarks stage, ``stepK.decoded.points``
             (n, 2) float32, and where it has them ``stepK.decoded.score`` () and ``stepK.decoded.pose`` (3,) float32, in
             degrees; of a relocalize stage ``stepK.decoded.box`` (4,) float64; of a uniformize stage
-            ``stepK.decoded.image`` (S, S, 3) float32 in [0, 255].
+            ``stepK.decoded.image`` (S, S, 3) float32 in [0, 255]; of a segmentation ``stepK.decoded.probabilities``
+            (C, M, M) float32 and ``stepK.decoded.labels`` (H, W) uint8, at the size of ``image``.
 
         Raises:
             BundleError: a case is no npz file, too large, needs pickle, lacks an array, or its box has no area or lies
@@ -99,6 +100,13 @@ class Bundle:
                     f"{entry.path}: array {name!r} is {found or 'missing'}", expected=expected, next=_AGAIN
                 )
         height, width = case["image"].shape[:2]
+        for name in (name for name in case if name.endswith(".decoded.labels")):
+            if case[name].shape != (height, width):
+                raise BundleError(
+                    f"{entry.path}: array {name!r} has shape {case[name].shape}",
+                    expected=f"{(height, width)}, as its image",
+                    next=_AGAIN,
+                )
         try:
             Box(*case["box"].tolist()).checked((width, height))
         except BadInputError as error:
@@ -136,6 +144,11 @@ def _decoded(stage: Stage) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         return {"box": ((4,), np.float64)}
     if stage.task == "uniformize":
         return {"image": ((stage.preprocess.size, stage.preprocess.size, 3), np.float32)}
+    if stage.task == "segmentation":
+        return {
+            "probabilities": (stage.outputs[0].shape[1:], np.float32),
+            "labels": ((None, None), np.uint8),
+        }
     wanted: dict[str, tuple[tuple[int | None, ...], Any]] = {"points": ((stage.marks.points, 2), np.float32)}
     kinds = {spec.decode for spec in stage.outputs}
     if "face_logit" in kinds:

@@ -61,7 +61,7 @@ class StageRunner:
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
             raise BadInputError(f"threads {threads!r}", expected="a whole number from 1 to 1024")
         self.stage, self.variant = bundle.manifest.variant(variant)
-        if self.stage.states or len(self.stage.inputs) != 1:
+        if self.stage.task != "segmentation" and (self.stage.states or len(self.stage.inputs) != 1):
             raise BundleError(
                 f"stage {self.stage.name!r} has states or several inputs",
                 expected="one image in",
@@ -95,24 +95,30 @@ class StageRunner:
         """
         return stage_input(source, crop, self.stage.preprocess)
 
-    def predict_tensor(self, tensor: Tensor) -> Tensors:
+    def predict_tensor(self, tensor: Tensor, others: Mapping[str, Tensor] | None = None) -> Tensors:
         """Run the network alone.
 
         Args:
             tensor: (1, 3, S, S) float32, normalised; uint8 pixels where the stage's input says so.
+            others: the stage's inputs besides the image, by name: a previous mask.
 
         Returns:
             Output name -> raw float32 output, in the contract's shape.
 
         Raises:
-            BadInputError: another shape or type.
+            BadInputError: another shape or type, or an input too few or too many.
         """
-        spec = self.stage.inputs[0]
-        if tensor.shape != spec.shape or tensor.dtype != spec.dtype:
-            raise BadInputError(
-                f"tensor of shape {tensor.shape} and type {tensor.dtype}", expected=f"{spec.shape} {spec.dtype}"
-            )
-        return in_contract_shape(self.backend.run({spec.name: tensor}), self.stage)
+        given = {self.stage.inputs[0].name: tensor, **(others or {})}
+        names = [spec.name for spec in self.stage.inputs]
+        if sorted(given) != sorted(names):
+            raise BadInputError(f"inputs {', '.join(given)}", expected=", ".join(names))
+        for spec in self.stage.inputs:
+            value = given[spec.name]
+            if value.shape != spec.shape or value.dtype != spec.dtype:
+                raise BadInputError(
+                    f"tensor of shape {value.shape} and type {value.dtype}", expected=f"{spec.shape} {spec.dtype}"
+                )
+        return in_contract_shape(self.backend.run(given), self.stage)
 
 
 def onward(outputs: Mapping[str, NDArray[np.float32]], stage: Stage, view: View) -> View:
@@ -127,7 +133,7 @@ def onward(outputs: Mapping[str, NDArray[np.float32]], stage: Stage, view: View)
         BundleError: a landmarks stage, after which there is none; an output that is missing, of another shape or not
             finite.
     """
-    if stage.task == "landmarks":
+    if stage.task in ("landmarks", "segmentation"):
         raise BundleError(f"stage {stage.name!r} ends the chain", next="Decode it: pocketface.sdk.postprocess.decode")
     (spec,) = stage.outputs
     value = checked_output(outputs, spec.name, spec.shape)

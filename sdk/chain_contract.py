@@ -1,7 +1,7 @@
 """What the stages of a chain must have in common, so that each can read what the one before it gives.
 
 image, box --relocalize--> box --uniformize--> picture of that crop --landmarks--> points, in that order; the last is a
-must, the others may be left out.
+must, the others may be left out. A segmentation stands alone.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def check_chain(stages: Sequence[Stage]) -> None:
 
 def _check_order(stages: Sequence[Stage]) -> None:
     last, text = stages[-1], " -> ".join(stage.name for stage in stages)
+    for stage in stages:
+        if stage.task == "segmentation":
+            if len(stages) == 1:
+                return
+            raise wrong(f"{text} holds stage {stage.name!r} of the task segmentation", "a segmentation alone")
     if last.task != "landmarks":
         raise wrong(f"{text} ends in stage {last.name!r} of the task {last.task}", "a landmarks stage at the end")
     seen: dict[str, str] = {}

@@ -6,7 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 
 from pocketface.sdk.bundle import open_bundle
@@ -15,9 +17,9 @@ from pocketface.sdk.files import refuse_existing
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.images import checked_suffix, read_image, write_image
 from pocketface.sdk.manifest import to_plain
-from pocketface.sdk.overlay import ContoursOverlay, PointsOverlay, ScoreOverlay
+from pocketface.sdk.mask_predictor import MaskPredictor
+from pocketface.sdk.overlay import ContoursOverlay, MaskOverlay, PointsOverlay, ScoreOverlay
 from pocketface.sdk.predictor import Predictor
-from pocketface.sdk.results import Landmarks
 from pocketface.sdk.terminal import write_json
 
 VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
@@ -41,11 +43,15 @@ def run(
         str | None, typer.Option(help="Variant, or chain, to run (default: the bundle's own choice).")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads the runtime may use.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write the photo with the landmarks drawn on it.")] = None,
-    json: Annotated[str | None, typer.Option(help="Write the landmarks as JSON; - is standard output.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the photo with the landmarks or the mask drawn on it.")
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option(help="Write the landmarks or the mask as JSON; - is standard output.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Find the landmarks in a photo, and the head pose where the network gives one, as the phone will."""
+    """Find the landmarks in a photo, and the head pose where the network gives one, or the mask, as the phone will."""
     if image.suffix.lower() in VIDEO:
         raise BadInputError(
             f"{image} is a video, which this version does not read",
@@ -65,13 +71,18 @@ def run(
         )  # read_image refuses such files in its own words
         pixels = read_image(image)
     with open_bundle(bundle) as opened:
+        if opened.manifest.stages[-1].task == "segmentation":
+            finder = MaskPredictor(opened, variant=variant, threads=threads)
+            _run_mask(image, finder, pixels, boxes, out, json, force)
+            return
         predictor = Predictor(opened, variant=variant, threads=threads)
     faces = predictor(pixels, boxes)
     if out is not None:
         drawn = ContoursOverlay(predictor.stage.marks)(pixels, faces)
         write_image(out, ScoreOverlay()(PointsOverlay()(drawn, faces), faces), force=force)
     if json is not None:
-        write_json(_report(image, pixels.shape, predictor, faces), json, force=force)
+        found = {"faces": [face.to_dict() for face in faces]}
+        write_json(_report(image, pixels.shape, predictor) | found, json, force=force)
     if json != "-":
         for number, face in enumerate(faces, 1):
             print(f"face {number}: {face}")
@@ -109,7 +120,29 @@ def parse_box(text: str) -> Box:
     return Box(x0, y0, x1, y1).checked()
 
 
-def _report(image: Path, shape: tuple[int, ...], predictor: Predictor, faces: list[Landmarks]) -> dict[str, Any]:
+def _run_mask(
+    image: Path,
+    predictor: MaskPredictor,
+    pixels: NDArray[np.uint8],
+    boxes: list[Box] | None,
+    out: Path | None,
+    json: str | None,
+    force: bool,
+) -> None:
+    """What ``run`` does with a segmentation bundle."""
+    masks = predictor(pixels, boxes, cut=True)
+    if out is not None:
+        write_image(out, MaskOverlay()(pixels, masks), force=force)
+    if json is not None:
+        found = {"masks": [mask.to_dict() for mask in masks]}
+        write_json(_report(image, pixels.shape, predictor) | found, json, force=force)
+    if json != "-":
+        for number, mask in enumerate(masks, 1):
+            print(f"mask {number}: {mask}")
+        print(f"{predictor.manifest.name} {predictor.id} by {predictor.executor}: {predictor.timings}")
+
+
+def _report(image: Path, shape: tuple[int, ...], predictor: Predictor | MaskPredictor) -> dict[str, Any]:
     return {
         "image": str(image),
         "height": shape[0],
@@ -118,5 +151,4 @@ def _report(image: Path, shape: tuple[int, ...], predictor: Predictor, faces: li
         "variant": predictor.id,
         "executor": predictor.executor,
         "timings": predictor.timings,
-        "faces": [face.to_dict() for face in faces],
     }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pocketface.sdk import mask_contract
 from pocketface.sdk.chain_contract import AGAIN, check_chain, check_names, unique, wrong
 from pocketface.sdk.errors import BundleError, ConfigError
 from pocketface.sdk.manifest import Binding, FileEntry, Manifest, OutputSpec, Stage, TensorSpec, Variant
@@ -135,6 +136,11 @@ def _check_outputs(where: str, stage: Stage) -> None:
             raise BundleError(f"manifest.json: {error.what}", expected=error.expected, next=AGAIN) from error
     elif stage.scheme is not None:
         raise wrong(f"{where} has the task {stage.task} and a scheme", "a scheme for landmarks only")
+    if stage.task == "segmentation":
+        mask_contract.check_stage(where, stage)
+        return
+    if stage.classes is not None:
+        raise wrong(f"{where} has the task {stage.task} and classes", "classes for a segmentation only")
     shapes: dict[str, tuple[int, ...]] = {
         "face_logit": (1,),
         "head_pose": (1, 3),

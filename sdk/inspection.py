@@ -17,6 +17,7 @@ _ERRORS: dict[str, tuple[str, str]] = {
     "landmarks": ("landmarks off, px", "NME %"),
     "relocalize": ("corners off, px", "box error %"),
     "uniformize": ("grey levels off", "image error %"),
+    "segmentation": ("grey levels off", "mask error %"),
 }
 """Task -> what ``Parity.max_pixel_error`` and ``nme`` are of it."""
 
@@ -70,6 +71,9 @@ def _latency_row(item: Latency, *more: str) -> list[str | Text]:
 def _print_stage(console: Console, stage: Stage, default: Set[str]) -> None:
     size, fed = stage.preprocess.size, " of uint8 pixels" if stage.preprocess.inside else ""
     marks = "" if stage.scheme is None else f" ({stage.scheme.name}, {stage.scheme.points} points)"
+    if stage.classes is not None:
+        side, cells = stage.outputs[0].shape[-1], ", after the mask of the frame before" if stage.states else ""
+        marks = f" ({stage.classes.name}, {len(stage.classes.names)} classes, {side} x {side}{cells})"
     pose = " and head pose" if any(spec.decode == "head_pose" for spec in stage.outputs) else ""
     console.print(
         Text(

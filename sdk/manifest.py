@@ -11,6 +11,8 @@ import msgspec
 
 from pocketface.sdk import chain_ids
 from pocketface.sdk.errors import BundleError
+from pocketface.sdk.markup import ClassSet as ClassSet
+from pocketface.sdk.markup import Scheme as Scheme
 from pocketface.sdk.measured import ChainRun, Latency, Parity, Part, Tolerances
 from pocketface.sdk.measured import OutputParity as OutputParity
 from pocketface.sdk.provenance import DataSource as DataSource
@@ -20,11 +22,11 @@ SCHEMA = 1
 FORMATS = ("onnx", "tflite", "coreml", "executorch")
 PRECISIONS = ("fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed")
 
-TASKS = ("landmarks", "relocalize", "uniformize")
+TASKS = ("landmarks", "relocalize", "uniformize", "segmentation")
 
 Format = Literal["onnx", "tflite", "coreml", "executorch"]
 Precision = Literal["fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed"]
-Task = Literal["landmarks", "relocalize", "uniformize"]
+Task = Literal["landmarks", "relocalize", "uniformize", "segmentation"]
 
 
 class FileEntry(Part, frozen=True, kw_only=True):
@@ -33,28 +35,6 @@ class FileEntry(Part, frozen=True, kw_only=True):
     path: str
     bytes: int
     sha256: str
-
-
-class Scheme(Part, frozen=True, kw_only=True):
-    """A landmark mark-up, as data.
-
-    Attributes:
-        name: e.g. ``"ibug68"``.
-        points: number of landmarks.
-        parts: facial part -> indices (from 0), in drawing order.
-        closed: parts whose outline is a closed curve.
-        flip: permutation: landmark i of a mirrored face is landmark flip[i] of the original.
-        normaliser: the two landmarks whose distance normalises errors (outer eye corners).
-        names: one name per landmark, or empty.
-    """
-
-    name: str
-    points: int
-    parts: dict[str, tuple[int, ...]]
-    closed: tuple[str, ...] = ()
-    flip: tuple[int, ...] = ()
-    normaliser: tuple[int, int] = (36, 45)
-    names: tuple[str, ...] = ()
 
 
 class Preprocess(Part, frozen=True, kw_only=True):
@@ -103,6 +83,9 @@ class OutputSpec(TensorSpec, frozen=True, kw_only=True):
     Of a relocalize stage, ``box_correction``, (1, 4): dx, dy in sides of the crop along its axes, clipped to [-1, 1],
     and the factors sw, sh on its side (RULe, eq 1), clipped to [0.25, 4]. Of a uniformize stage, ``unit_image``,
     (1, 3, S, S): the same crop, RGB in [0, 1].
+
+    Of a segmentation stage, ``class_logits``, (1, C, M, M): before the softmax over the C classes of the stage, on an
+    M x M grid over the same crop. Cells lie as a heat map's: cell j has its centre at u = (j + 0.5) / M - 0.5.
     """
 
     decode: Literal[
@@ -113,11 +96,22 @@ class OutputSpec(TensorSpec, frozen=True, kw_only=True):
         "head_pose",
         "box_correction",
         "unit_image",
+        "class_logits",
     ]
 
 
 class StateSpec(Part, frozen=True, kw_only=True):
-    """A tensor that one frame hands to the next (a previous mask, a ConvLSTM state)."""
+    """A tensor that one frame hands to the next (a previous mask, a ConvLSTM state).
+
+    Attributes:
+        shape: of the input, (1, C, M, M) for a previous mask.
+        initial: every value of it at the beginning, and after a cut.
+        input, output: the stage's input that takes it, and the output that gives the next one.
+        frame: in ``crop`` coordinates it is resampled from the previous crop to the current one, and is 0 where the
+            previous crop did not reach.
+        handed: what is handed on of the output: its values as they are, or their softmax over the classes; not written
+            where it is ``as-is``.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -127,6 +121,7 @@ class StateSpec(Part, frozen=True, kw_only=True):
     output: str
     reset: Literal["cut", "never"] = "cut"
     frame: Literal["crop", "image", "none"] = "none"
+    handed: Literal["as-is", "softmax"] = "as-is"
 
 
 class Binding(Part, frozen=True, kw_only=True):
@@ -180,8 +175,9 @@ class Stage(Part, frozen=True, kw_only=True):
 
     Attributes:
         task: ``landmarks`` finds them; before it may come ``relocalize``, which corrects the box, and ``uniformize``,
-            which redraws the crop as it would look in good conditions.
+            which redraws the crop as it would look in good conditions. ``segmentation`` gives a mask, and stands alone.
         scheme: of a landmarks stage; None for the others. See ``marks``.
+        classes: of a segmentation stage; None, and not written, for the others. See ``class_set``.
         flops: 0 where it is not known.
     """
 
@@ -192,6 +188,7 @@ class Stage(Part, frozen=True, kw_only=True):
     outputs: tuple[OutputSpec, ...]
     states: tuple[StateSpec, ...] = ()
     scheme: Scheme | None = None
+    classes: ClassSet | None = None
     parameters: int
     flops: int
     variants: tuple[Variant, ...]
@@ -210,6 +207,21 @@ class Stage(Part, frozen=True, kw_only=True):
                 next="Take the last stage of the chain",
             )
         return self.scheme
+
+    @property
+    def class_set(self) -> ClassSet:
+        """The classes.
+
+        Raises:
+            BundleError: the stage gives no mask.
+        """
+        if self.classes is None:
+            raise BundleError(
+                f"stage {self.name!r} has the task {self.task}",
+                expected="segmentation, which has classes",
+                next="Take a segmentation bundle",
+            )
+        return self.classes
 
 
 class Manifest(Part, frozen=True, kw_only=True):
@@ -287,6 +299,12 @@ def to_plain(manifest: Manifest) -> dict[str, Any]:
     raw: dict[str, Any] = msgspec.to_builtins(manifest)
     if not manifest.runs:
         del raw["runs"]
+    for stage in raw["stages"]:
+        if stage["classes"] is None:
+            del stage["classes"]
+        for state in stage["states"]:
+            if state["handed"] == "as-is":
+                del state["handed"]
     for bounds in (variant["tolerances"] for stage in raw["stages"] for variant in stage["variants"]):
         if bounds["max_pose_error"] is None:
             del bounds["max_pose_error"]

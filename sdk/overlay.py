@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.images import check_array
 from pocketface.sdk.manifest import Scheme
-from pocketface.sdk.results import Landmarks
+from pocketface.sdk.results import Landmarks, Mask
 
 Colour = tuple[int, int, int]
 
 YELLOW, CYAN, GREEN, RED, WHITE = (255, 214, 10), (64, 224, 255), (80, 220, 100), (255, 70, 70), (255, 255, 255)
 _MAX_MASK_PIXELS = 64_000_000
+_PALETTE = (RED, CYAN, YELLOW, GREEN, (214, 60, 150), (70, 110, 255), (255, 140, 40))
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,47 @@ class ScoreOverlay:
             if face.score is not None:
                 size = max(11, round(max(box.width, box.height) / 16))
                 _label(result, f"{face.score:.2f}", box.x0, box.y0, size, colour)
+        return result
+
+
+@dataclass(frozen=True)
+class MaskOverlay:
+    """Every class of a mask tinted in its own colour, the softer the less certain; the background stays.
+
+    Attributes:
+        classes: names of the classes to tint; None takes all but the background.
+        strength: 0 tints nothing, 1 covers the picture.
+    """
+
+    classes: tuple[str, ...] | None = None
+    strength: float = 0.5
+
+    def __call__(self, image: NDArray[np.uint8], masks: Sequence[Mask]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 -> the same with tints.
+
+        Raises:
+            BadInputError: a mask of another size than the image, a strength outside of 0 to 1, or a class that the
+                mask has not, or that is its background.
+        """
+        if not 0 <= self.strength <= 1:
+            raise BadInputError(f"strength {self.strength!r}", expected="0 to 1")
+        result = _copy(image)
+        for mask in masks:
+            names = mask.classes.names
+            colours = mask.classes.colours or [_PALETTE[number % len(_PALETTE)] for number in range(len(names))]
+            tints = []
+            for name in names[1:] if self.classes is None else self.classes:
+                view, soft = mask.soft_window([name], image)
+                tints.append((soft * np.float32(self.strength), np.array(colours[names.index(name)], np.float32)))
+            if not tints:
+                continue
+            # Shares of one whole: together they never cover more than the strength.
+            alpha = sum((soft for soft, _ in tints), np.zeros_like(tints[0][0]))[:, :, None]
+            part = result[view.slices]
+            mixed = part * (1 - alpha)
+            for soft, colour in tints:
+                mixed += soft[:, :, None] * colour
+            part[:] = np.rint(mixed).clip(0, 255).astype(np.uint8)
         return result
 
 

@@ -1,5 +1,6 @@
 """From a network's raw outputs to landmarks in pixels, a probability, a head pose; or, of an earlier stage of a chain,
-to a corrected crop or a picture. Nothing else decodes.
+to a corrected crop or a picture. A segmentation's logits become probabilities here, and those a mask of the original
+image in masks.py. Nothing else decodes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from pocketface.sdk.errors import BundleError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.manifest import OutputSpec, Stage
+from pocketface.sdk.masks import labels_on_image as labels_on_image
+from pocketface.sdk.masks import mask_on_image as mask_on_image
 
 Values = TypeVar("Values", bound=NDArray[Any])
 
@@ -56,7 +59,7 @@ def decode(outputs: Mapping[str, NDArray[np.float32]], stage: Stage, crop: Crop)
             score = sigmoid(float(value.reshape(())))
         elif spec.decode == "head_pose":
             pose = head_pose(value, crop)
-        elif spec.decode not in ("box_correction", "unit_image"):
+        elif spec.decode not in ("box_correction", "unit_image", "class_logits"):
             points = crop.to_image(normalised_points(value, spec, stage.preprocess.size)[0])
     if points is None:
         raise BundleError(
@@ -127,6 +130,42 @@ def unit_image(value: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     pixels = _finite(value, "image")[0].transpose(1, 2, 0) * np.float32(255)
     return np.ascontiguousarray(pixels.clip(0, 255), np.float32)
+
+
+def class_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the classes, without overflow.
+
+    Args:
+        logits: (..., C, M, M) float32, finite.
+
+    Returns:
+        The same shape, float32 in [0, 1]; the sum over the classes is 1.
+    """
+    # In place throughout: this runs once a frame, over as many values as the network gives.
+    shifted: NDArray[np.float32] = logits - logits.max(axis=-3, keepdims=True)
+    np.exp(shifted, out=shifted)
+    shifted /= shifted.sum(axis=-3, keepdims=True)
+    return shifted
+
+
+def decode_mask(outputs: Mapping[str, NDArray[np.float32]], stage: Stage) -> NDArray[np.float32]:
+    """Decode the output of a segmentation stage.
+
+    Returns:
+        (C, M, M) float32 class probabilities, over the crop that it was shown.
+
+    Raises:
+        BundleError: the output is missing, has another shape than the contract says, or holds NaN or infinity; or the
+            stage gives no mask.
+    """
+    for spec in stage.outputs:
+        if spec.decode == "class_logits":
+            return class_probabilities(checked_output(outputs, spec.name, spec.shape)[0])
+    raise BundleError(
+        f"stage {stage.name!r} decodes to {', '.join(spec.decode for spec in stage.outputs) or 'nothing'}",
+        expected="class_logits",
+        next="Take a segmentation bundle",
+    )
 
 
 def in_contract_shape(outputs: Mapping[str, NDArray[np.float32]], stage: Stage) -> dict[str, NDArray[np.float32]]:

@@ -19,7 +19,7 @@ from pocketface.sdk.backends.base import Tensor, Tensors
 from pocketface.sdk.bundle import Bundle, open_bundle
 from pocketface.sdk.chain import Executors, StageRunner, View, onward
 from pocketface.sdk.chain import runnable as runnable
-from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.errors import BadInputError, BundleError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array, read_image, to_rgb
 from pocketface.sdk.postprocess import decode
@@ -49,7 +49,7 @@ class Predictor:
         timings: of the last call, or None before it.
 
     Raises:
-        BundleError: no such variant, or the runtime refuses its file.
+        BundleError: no such variant, or the runtime refuses its file; or a segmentation, which `load_mask` is for.
         EnvironmentProblemError: nothing here can run a format.
     """
 
@@ -57,6 +57,12 @@ class Predictor:
         self, bundle: Bundle, *, variant: str | None = None, threads: int = 1, executor: Executors | None = None
     ) -> None:
         self.manifest = bundle.manifest
+        if bundle.manifest.stages[-1].task == "segmentation":
+            raise BundleError(
+                f"bundle {bundle.manifest.name!r} gives masks",
+                expected="landmarks",
+                next="Load it with pocketface.sdk.load_mask",
+            )
         self.id = variant or bundle.manifest.default
         self.stages = tuple(
             StageRunner(bundle, chosen.id, threads=threads, executor=executor)

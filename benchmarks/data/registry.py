@@ -12,3 +12,12 @@ DATASETS = Registry(
         "wflw": "pocketface.benchmarks.data.wflw:READER",
     },
 )
+
+LABELLED = Registry(
+    "labelled dataset",
+    {
+        "celebamask": "pocketface.benchmarks.data.celebamask:READER",
+        "drawn": "pocketface.benchmarks.data.drawn_labels:READER",
+        "figaro1k": "pocketface.benchmarks.data.figaro1k:READER",
+    },
+)

@@ -28,6 +28,8 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     schema: int = 1
     model: ModelSpec
     points: int
+    classes: int | msgspec.UnsetType = msgspec.UNSET
+    """Of a mask network; not written for others, so that older releases still read them."""
 
 
 def save_network(net: nn.Module, path: Path, spec: ModelSpec) -> None:
@@ -37,10 +39,17 @@ def save_network(net: nn.Module, path: Path, spec: ModelSpec) -> None:
         EnvironmentProblemError: the disk is full or not writable.
     """
     partial = path.with_name(path.name + ".partial")
-    header = _Header(model=_from_scratch(spec), points=getattr(net, "n_points", 0))
+    header = _Header(
+        model=_from_scratch(spec),
+        points=getattr(net, "n_points", 0),
+        classes=getattr(net, "n_classes", msgspec.UNSET),
+    )
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    written = msgspec.to_builtins(header)
+    if not spec.options:
+        del written["model"]["options"]  # as `_Header.classes`
     try:
-        save_file(tensors, partial, metadata={KEY: msgspec.json.encode(header).decode()})
+        save_file(tensors, partial, metadata={KEY: msgspec.json.encode(written).decode()})
         partial.chmod(0o644)  # it comes readable by its owner only
         partial.replace(path)
     except OSError as error:
@@ -52,9 +61,9 @@ def load_network(spec: ModelSpec, path: Path, *, n_points: int) -> LandmarkNet:
     return _loaded(build_model(_from_scratch(spec), n_points=n_points), path)
 
 
-def load_stage_network(spec: ModelSpec, path: Path, *, n_points: int) -> nn.Module:
-    """``load_network`` for a network of any task."""
-    return _loaded(build_network(_from_scratch(spec), n_points=n_points), path)
+def load_stage_network(spec: ModelSpec, path: Path, *, n_points: int = 0, n_classes: int = 0) -> nn.Module:
+    """``load_network`` for a network of any task; ``n_points`` or ``n_classes``, whichever it has."""
+    return _loaded(build_network(_from_scratch(spec), n_points=n_points, n_classes=n_classes), path)
 
 
 def _from_scratch(spec: ModelSpec) -> ModelSpec:
@@ -90,7 +99,8 @@ def load_checkpoint(path: Path) -> nn.Module:
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise WeightsError(f"{path}: its header is damaged ({error})", next="Write it again") from error
     try:
-        return load_stage_network(header.model, path, n_points=header.points)
+        classes = 0 if header.classes is msgspec.UNSET else header.classes
+        return load_stage_network(header.model, path, n_points=header.points, n_classes=classes)
     except RuntimeError as error:  # torch's only error for tensors that do not fit
         first: Any = str(error).strip().splitlines()
         raise WeightsError(f"{path} does not fit {header.model.name}: {' '.join(first[:2])}") from error

@@ -1,10 +1,10 @@
 """Every network, by name. To add one: write its file, add its line. Listing imports nothing.
 
 ``MODELS`` are backbones with the landmark heads (`LandmarkNet`); ``STAGE_MODELS`` are networks of their own shape, for
-the stages of a chain. `build_network` builds both; they are exported, tried and verified alike. A network says of
-itself:
+the stages of a chain; ``SEGMENT_MODELS`` are networks of masks (`SegmentNet`). `build_network` builds them all; they
+are exported, tried and verified alike. A network says of itself:
 
-- ``task``: ``"landmarks"``, ``"relocalize"`` or ``"uniformize"``;
+- ``task``: ``"landmarks"``, ``"relocalize"``, ``"uniformize"`` or ``"segmentation"``;
 - ``output_names``: one for each tensor that ``forward`` gives, see converters/formats/interface.py;
 - ``heads``, ``exact``: the modules that make them, and those whose arithmetic 8 bits would break; see
   quantize/base.py;
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pocketface.compression.models.heads import LandmarkNet
+    from pocketface.compression.models.segment_blocks import SegmentNet
 
 MODELS = Registry(
     "model",
@@ -53,18 +54,31 @@ STAGE_MODELS = Registry(
 )
 """Builders take ``n_points``, ``width`` and ``input_size``."""
 
+SEGMENT_MODELS = Registry(
+    "segmentation model",
+    extra="compress",
+    table={
+        "hair_mobile": "pocketface.compression.models.hair_mobile:build",
+        "hair_two_stage": "pocketface.compression.models.hair_two_stage:build",
+        "hourglass": "pocketface.compression.models.hourglass:build",
+        "unet": "pocketface.compression.models.unet:build",
+    },
+)
+"""Builders take ``n_classes``, ``width``, ``input_size`` and the network's own options by name."""
+
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A network as a recipe names it.
 
     Args:
-        name: a key of ``MODELS`` or ``STAGE_MODELS``.
+        name: a key of ``MODELS``, ``STAGE_MODELS`` or ``SEGMENT_MODELS``.
         width: multiplier of the channels, above 0; most networks exist at 1.0 only.
         input_size: side of the square crop, pixels, at least 32 (the networks shrink it 32-fold).
         init: ``"scratch"``, ``"package"`` (the ImageNet weights that a Python package ships) or the path of a
             checkpoint file.
         dropout: on the pooled features, in [0, 1).
         head: read the points off the pooled features, as the papers' networks do, or off the whole feature map.
+        options: of a segmentation model, see the ``…Options`` of its file.
 
     Raises:
         ConfigError: a value is out of range. The name is checked on use, so that listing a recipe imports nothing.
@@ -76,6 +90,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     init: str = "scratch"
     dropout: float = 0.0
     head: Literal["pooled", "spatial"] = "pooled"
+    options: dict[str, bool | int | float | str] = {}
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.width) and self.width > 0):
@@ -102,10 +117,12 @@ def build_model(spec: ModelSpec, *, n_points: int = 68) -> LandmarkNet:
 
     Raises:
         UnknownNameError: no such model.
-        ConfigError: the model does not exist in this width, or has no package with weights.
+        ConfigError: the model does not exist in this width, has no package with weights, or was given options.
         MissingExtraError: torch or the package with weights is not installed.
         WeightsError: the checkpoint does not fit.
     """
+    if spec.options:
+        raise _no_options(spec)
     net: LandmarkNet = MODELS[spec.name](
         n_points=n_points, width=spec.width, input_size=spec.input_size, dropout=spec.dropout
     )
@@ -118,22 +135,55 @@ def build_model(spec: ModelSpec, *, n_points: int = 68) -> LandmarkNet:
     return net
 
 
-def build_network(spec: ModelSpec, *, n_points: int = 68) -> nn.Module:
-    """Build a network of either table, see `build_model`; in training mode.
+def build_network(spec: ModelSpec, *, n_points: int = 68, n_classes: int = 2) -> nn.Module:
+    """Build a network of any table, see `build_model`; in training mode.
+
+    Args:
+        spec: what to build.
+        n_points: of landmarks; masks have none.
+        n_classes: of a mask, the background included.
 
     Raises:
         UnknownNameError: no such network.
-        ConfigError: a stage model with weights of a package, dropout or another head, which none of them has.
+        ConfigError: settings that this kind of network does not have: dropout and another head are the landmark
+            networks', options the segmentation networks', and a stage model has no package with weights either.
     """
     if spec.name in MODELS:
         return build_model(spec, n_points=n_points)
+    if spec.name in SEGMENT_MODELS:
+        return _build_segment(spec, n_classes)
     if spec.name not in STAGE_MODELS:
-        raise UnknownNameError("model", spec.name, [*MODELS, *STAGE_MODELS])
+        raise UnknownNameError("model", spec.name, [*MODELS, *STAGE_MODELS, *SEGMENT_MODELS])
     if (spec.init, spec.dropout, spec.head) != ("scratch", 0.0, "pooled"):
         raise ConfigError(
             f"model {spec.name!r} with init {spec.init!r}, dropout {spec.dropout:g}, head {spec.head!r}",
             expected="init scratch, no dropout and no head: it has none of these",
             next="Leave these keys out",
         )
+    if spec.options:
+        raise _no_options(spec)
     net: nn.Module = STAGE_MODELS[spec.name](n_points=n_points, width=spec.width, input_size=spec.input_size)
     return net
+
+
+def _build_segment(spec: ModelSpec, n_classes: int) -> SegmentNet:
+    if (spec.dropout, spec.head) != (0.0, "pooled"):
+        raise ConfigError(
+            f"model {spec.name!r} with dropout {spec.dropout:g}, head {spec.head!r}",
+            expected="no dropout and no head: a mask network has neither",
+            next="Leave these keys out",
+        )
+    net: SegmentNet = SEGMENT_MODELS[spec.name](
+        n_classes=n_classes, width=spec.width, input_size=spec.input_size, **spec.options
+    )
+    if spec.init != "scratch":
+        net.load_pretrained(spec.init)
+    return net
+
+
+def _no_options(spec: ModelSpec) -> ConfigError:
+    return ConfigError(
+        f"model.options: {', '.join(spec.options)} for {spec.name!r}, which has none",
+        choices=list(SEGMENT_MODELS),
+        next="Leave the key out, or name one of these networks",
+    )

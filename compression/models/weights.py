@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def load_backbone(net: LandmarkNet, source: str | Path) -> LoadReport:
     path = _package_file(net) if source == "package" else Path(source)
     given, ignored = _rename(net, read_tensors(path))
     wanted = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("features.")}
+    return LoadReport(path, copy_tensors(path, given, wanted), tuple(ignored))
+
+
+def copy_tensors(path: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> int:
+    """Copy tensors over those of a network, by name, and count them; all of them or none.
+
+    Args:
+        path: the file they are from, for errors.
+        given: name -> tensor.
+        wanted: name -> tensor of the network's ``state_dict``, changed in place.
+
+    Raises:
+        WeightsError: a tensor is missing, unexpected, of another shape or not finite.
+    """
     # Batch norm's step counter is not used (momentum is fixed) and files from before torch 0.4.1 lack it.
     missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in given if name not in wanted]
@@ -88,7 +103,7 @@ def load_backbone(net: LandmarkNet, source: str | Path) -> LoadReport:
     with torch.no_grad():
         for name in shared:
             wanted[name].copy_(given[name])
-    return LoadReport(path, len(shared), tuple(ignored))
+    return len(shared)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Generic
+from typing import Generic, TypeVar
 
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.fingerprint import dataset_hash
@@ -14,9 +14,11 @@ from pocketface.compression.cache import FaceCache, build_cache
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.pipeline.store import Store
 from pocketface.compression.recipe import Recipe
-from pocketface.compression.recipe_file import R
 from pocketface.compression.training.faces import Split, background_cache, read_split
 from pocketface.sdk.progress import track
+
+R = TypeVar("R", Recipe, ChainRecipe)
+"""Recipes of landmarks."""
 
 
 @dataclass

@@ -12,13 +12,12 @@ import msgspec
 from torch import nn
 
 from pocketface.compression.models.heads import LandmarkNet
-from pocketface.compression.pipeline.context import Context, RunContext
+from pocketface.compression.pipeline.context import Context, R, RunContext
 from pocketface.compression.pipeline.inputs import network_inputs, shipped_network
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.pipeline.train import Trained
 from pocketface.compression.quantize.base import Calibration
 from pocketface.compression.quantize.registry import QUANTIZERS
-from pocketface.compression.recipe_file import R
 from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import exported_precisions, make, quantized_precisions
 from pocketface.converters.formats.base import Exported

@@ -1,4 +1,4 @@
-"""The networks of a recipe of either kind, trained by name."""
+"""The networks of a recipe of any kind, trained by name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from collections.abc import Sequence
 
 from pocketface.compression.pipeline.chain.train import chain_networks
 from pocketface.compression.pipeline.context import ChainContext, Context
+from pocketface.compression.pipeline.segment.context import SegmentContext
+from pocketface.compression.pipeline.segment.train import segment_networks
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.pipeline.train import train_stage
 from pocketface.sdk.errors import UnknownNameError
 
+AnyContext = Context | ChainContext | SegmentContext
 
-def network_names(context: Context | ChainContext) -> list[str]:
+
+def network_names(context: AnyContext) -> list[str]:
     """Names of a recipe's networks, in the order in which they are trained."""
-    if isinstance(context, ChainContext):
+    if not isinstance(context, Context):
         return list(context.recipe.networks())
     return [*sorted(context.recipe.teachers), "student"]
 
 
-def train_networks(context: Context | ChainContext, only: Sequence[str] = ()) -> dict[str, Done]:
+def train_networks(context: AnyContext, only: Sequence[str] = ()) -> dict[str, Done]:
     """Train networks, and before each what it learns from.
 
     Args:
@@ -33,6 +37,8 @@ def train_networks(context: Context | ChainContext, only: Sequence[str] = ()) ->
             raise UnknownNameError("network", name, known)
     if isinstance(context, ChainContext):
         return {name: trained.done for name, trained in chain_networks(context, only).items()}
+    if isinstance(context, SegmentContext):
+        return {name: trained.done for name, trained in segment_networks(context, only).items()}
     recipe = context.recipe
     specs = {**recipe.teachers, "student": recipe.student}
     return {name: train_stage(context, name, specs[name]).done for name in only or known}

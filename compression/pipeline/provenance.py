@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pocketface.benchmarks.data.fingerprint import data_source
 from pocketface.benchmarks.metrics import Accuracy
-from pocketface.compression.pipeline.context import ChainContext, Context, RunContext
-from pocketface.compression.recipe_file import R, recipe_sha256
+from pocketface.compression.pipeline.context import ChainContext, Context, R, RunContext
+from pocketface.compression.recipe_file import recipe_sha256
 from pocketface.sdk.manifest import DataSource, Provenance
 
 TOOLS = (

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from pocketface.sdk.manifest import Scheme
 from pocketface.sdk.schemes.registry import load_scheme
 
 BACKGROUND_SIDE = 192
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def split_by_photo(faces: Sequence[Face], share: float) -> tuple[list[Face], lis
     return train, validation
 
 
-def thin(faces: Sequence[Face], count: int) -> list[Face]:
-    """About ``count`` faces, evenly spread over the list."""
+def thin(faces: Sequence[T], count: int) -> list[T]:
+    """About ``count`` of the faces, or of whatever else a set holds, evenly spread over the list."""
     if count >= len(faces):
         return list(faces)
     return [faces[int(i)] for i in np.linspace(0, len(faces) - 1, count).round()]

@@ -37,13 +37,18 @@ class SeededTraining(pl.LightningModule):
         super().__init__()
         self.net, self.plan, self.seed = net, plan, seed
 
+    @property
+    def learner(self) -> nn.Module:
+        """What the optimiser moves."""
+        return self.net
+
     def on_train_epoch_start(self) -> None:
         # Restarting the generator every epoch makes a resumed run identical to an uninterrupted one.
         torch.manual_seed(int(mix(np.array([self.seed * 100_003 + self.current_epoch], np.uint64))[0]))
 
     def configure_optimizers(self) -> Any:
         """AdamW with the plan's schedule, step by step."""
-        optimizer = optimiser(self.net, self.plan)
+        optimizer = optimiser(self.learner, self.plan)
         factor = lr_factor(self.plan, int(self.trainer.estimated_stepping_batches))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

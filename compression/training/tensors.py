@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketface.compression.models.heads import LandmarkNet
+
+
+class Frozen:
+    """A network that helps training and is none of its weights: in no checkpoint, in no average."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net: Any = net.requires_grad_(False).eval()
+
+    def __deepcopy__(self, memo: Any) -> Frozen:
+        return self  # the averaged copy of the training module needs no copy of this
+
+    def on(self, device: torch.device) -> Any:
+        """The network, where the batch is."""
+        return self.net.to(device)
 
 
 def network_input(net: Any, pixels: Tensor) -> Tensor:

@@ -41,24 +41,11 @@ from pocketface.compression.training.loop import (
     optimiser,
     run_loop,
 )
-from pocketface.compression.training.tensors import network_input
+from pocketface.compression.training.tensors import Frozen, network_input
 from pocketface.sdk.errors import ConfigError
 
 _CROP = 0x0C209
 """Sets the crop's draws apart from the degrader's, which has the same seed."""
-
-
-class Frozen:
-    """A network that helps training and is none of its weights: in no checkpoint, in no average."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net.requires_grad_(False).eval()
-
-    def __deepcopy__(self, memo: Any) -> Frozen:
-        return self  # the averaged copy of the training module needs no copy of this
-
-    def on(self, device: torch.device) -> nn.Module:
-        return self.net.to(device)
 
 
 class DegradedPairs(pl.LightningDataModule):
