@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pocketface.benchmarks.data.face import Face
+    from pocketface.benchmarks.data.labelled import Labelled
     from pocketface.converters.layers.bundle import BundleLayers
     from pocketface.converters.verdict import ParityResult
     from pocketface.converters.verify_report import ChainCheck, VariantCheck, VerifyReport
     from pocketface.sdk.bundle import Bundle
-    from pocketface.sdk.manifest import Manifest, Scheme
+    from pocketface.sdk.manifest import Manifest
 
+
+T = TypeVar("T")
 
 _COLOURS = {"passed": "green", "failed": "bold red", "unchecked": "yellow"}
 
@@ -75,7 +78,7 @@ def verify(
     with open_bundle(bundle) as opened:
         ids = chosen(opened.manifest, variant or ())
         nets = _networks(checkpoint, bundle.resolve().parent, opened.manifest, ids) if layers else None
-        faces = [] if data is None else _faces(data, format, folder or (), opened.manifest.landmarks.marks, limit)
+        faces = [] if data is None else _faces(data, format, folder or (), opened.manifest, limit)
         with track("verifying", work(opened.manifest, ids, faces=bool(faces)), show=json != "-") as progress:
             report = verify_bundle(opened, variants=ids, faces=faces, progress=progress)
         found = None if nets is None else _localise(opened, nets, ids)
@@ -133,14 +136,21 @@ def _localise(bundle: Bundle, nets: dict[str, nn.Module], ids: Sequence[str]) ->
     return localise_bundle(bundle, nets, variants=ids)
 
 
-def _faces(data: Path, format: str, folders: Sequence[str], scheme: Scheme, limit: int) -> list[Face]:
-    """Annotated faces, at most ``limit`` (0: all), spread evenly over the sorted names."""
-    from pocketface.benchmarks.data.registry import DATASETS
+def _faces(
+    data: Path, format: str, folders: Sequence[str], manifest: Manifest, limit: int
+) -> list[Face] | list[Labelled]:
+    """Annotated faces, or, for masks, labelled pictures; at most ``limit`` (0: all), spread evenly over the names."""
+    from pocketface.benchmarks.data.registry import DATASETS, LABELLED
 
-    faces: list[Face] = DATASETS[format](data, folders=folders, scheme=scheme)
-    if not limit or len(faces) <= limit:
-        return faces
-    return [faces[index * len(faces) // limit] for index in range(limit)]
+    if manifest.stages[-1].task == "segmentation":
+        return _spread(LABELLED[format](data, folders=folders, classes=manifest.stages[-1].class_set), limit)
+    return _spread(DATASETS[format](data, folders=folders, scheme=manifest.landmarks.marks), limit)
+
+
+def _spread(items: list[T], limit: int) -> list[T]:
+    if not limit or len(items) <= limit:
+        return items
+    return [items[index * len(items) // limit] for index in range(limit)]
 
 
 def _print(report: VerifyReport) -> None:

@@ -1,7 +1,7 @@
 """How each kind of output is compared with the reference's: one entry a decode, in `KINDS` at the end.
 
-A stage has one main output, which its task is judged by: landmarks, a box, a picture. Others come beside it: a score,
-a head pose. `parity.compare`, `verdict.judge` and ``pocketface verify`` know outputs through this table alone.
+A stage has one main output, which its task is judged by: landmarks, a box, a picture, a mask. Others come beside it: a
+score, a head pose. `parity.compare`, `verdict.judge` and ``pocketface verify`` know outputs through this table alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.metrics import face_errors
+from pocketface.converters import mask_kind
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Crop
 from pocketface.sdk.manifest import OutputSpec
@@ -29,6 +30,10 @@ LANDMARKS = {"points": "normalised_points", "score": "face_logit"}
 
 def _as_it_is(value: Array, spec: OutputSpec, size: int) -> Array:
     return value
+
+
+def _like_output(truth: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    return truth.shape == shape
 
 
 def _difference(found: Errors, wanted: Errors) -> Errors:
@@ -51,8 +56,9 @@ class Kind:
         distance_name, pixel: its name and the unit of ``max_pixel_error``.
         pixels: S -> how many of these one unit of distance is.
         task: name of the task error: percent, lower is better. ``Parity.nme`` holds it, ``max_nme_increase`` bounds it.
-        task_error: (found, truth, normaliser) -> the task error of one face, in percent. The truth has the output's
-            shape.
+        task_error: (found, truth, normaliser) -> the task error of one face, in percent.
+        truth: what the truth of N faces looks like, for messages.
+        truth_fits: whether an array is the truth of outputs of shape (N, ...).
     """
 
     role: Literal["main", "score", "pose"]
@@ -67,6 +73,8 @@ class Kind:
     pixels: Callable[[int], float] = float
     task: str = ""
     task_error: Callable[[Errors, Errors, Pair], float] | None = None
+    truth: str = "of the output's shape"
+    truth_fits: Callable[[NDArray[Any], tuple[int, ...]], bool] = _like_output
 
 
 def kind_of(decode: str) -> Kind:
@@ -215,6 +223,21 @@ KINDS: dict[str, Kind] = {
         pixels=_grey_levels,
         task="image error",
         task_error=_image_error,
+    ),
+    "class_logits": Kind(
+        role="main",
+        unit="probability",
+        what="class probabilities",
+        fits=mask_kind.is_mask,
+        error=mask_kind.mask_probability_error,
+        distance=mask_kind.mask_probability_error,
+        distance_name="probability difference",
+        pixel="grey levels",
+        pixels=_grey_levels,
+        task="mIoU error",
+        task_error=mask_kind.miou_error,
+        truth="of classes or 255, (N, M, M), some class in each",
+        truth_fits=mask_kind.are_labels,
     ),
 }
 """Decode -> how outputs of that kind are compared. To compare a new kind, add its entry."""

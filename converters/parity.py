@@ -6,10 +6,11 @@ each kind of output is compared:
 
 points, box   error of coordinates, in crop sides, and distance in pixels of the network's input
 image         error of values in [0, 1], and in grey levels
+mask          error of class probabilities, behind the softmax, and in grey levels
 score         error of the face *probability*: logits are compared behind the sigmoid, since a logit of 20 that comes
 out as 21 changes nothing
-task error    NME of landmarks, corner error of boxes, pixel error of pictures: of torch and of the variant on the same
-faces, where the truth is known
+task error    NME of landmarks, corner error of boxes, pixel error of pictures, 100 - mIoU of masks: of torch and of the
+variant on the same faces, where the truth is known
 
 `compare` measures; `verdict.judge` holds the figures against the bounds.
 """
@@ -36,8 +37,9 @@ from pocketface.sdk.manifest import FileEntry, OutputParity, Tolerances, Variant
 __all__ = ["Array", "Pixels", "References", "Run", "backend_of", "compare", "measure", "probability"]
 
 Pixels = NDArray[np.uint8]
-Run = Callable[[Array | Pixels], Mapping[str, Array]]
-"""(1, 3, S, S) float32, or uint8 for a network that takes pixels, -> output name -> array of batch 1."""
+Run = Callable[..., Mapping[str, Array]]
+"""(1, 3, S, S) float32, or uint8 for a network that takes pixels, -> output name -> array of batch 1. Of a network with
+further inputs, (tensor, others), where ``others`` is input name -> array of batch 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +50,11 @@ class References:
         inputs: (N, 3, S, S), as the contract asks: float32, normalised, or uint8 pixels.
         outputs: name -> (N, ...) float32, in the units that ``kinds.Kind.in_units`` gives: of a landmark network
             ``points`` (N, n, 2), normalised crop coordinates, and, if it has one, ``score`` (N,), logits.
-        truth: what the main output should be, of its shape, or None: annotated landmarks in normalised crop
-            coordinates, the correction to the true box, the clean picture.
+        truth: what the main output should be, as ``kinds.Kind.truth_fits`` asks, or None: annotated landmarks in
+            normalised crop coordinates, the correction to the true box, the clean picture, of the output's shape; the
+            true labels (N, M, M) of a mask.
         kinds: output name -> decode, of every output; default: those of a landmark network.
+        others: further inputs by name, (N, ...) float32: the mask of the frame before.
 
     Raises:
         BadInputError: shapes that do not belong together, a value that is not finite, or not exactly one main output.
@@ -58,29 +62,32 @@ class References:
 
     inputs: Array | Pixels
     outputs: Mapping[str, Array]
-    truth: Array | None = None
+    truth: Array | Pixels | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.kinds:
             object.__setattr__(self, "kinds", {name: LANDMARKS[name] for name in LANDMARKS if name in self.outputs})
-        name, _ = main_output(self.kinds)
+        name, main = main_output(self.kinds)
+        beside = [*self.outputs.values(), *self.others.values()]
         fits = (
             self.inputs.ndim == 4
             and set(self.outputs) == set(self.kinds)
-            and all(value.shape[:1] == self.inputs.shape[:1] for value in self.outputs.values())
+            and all(value.shape[:1] == self.inputs.shape[:1] for value in beside)
             and all(kind_of(decode).fits(self.outputs[key].shape[1:]) for key, decode in self.kinds.items())
-            and (self.truth is None or self.truth.shape == self.outputs[name].shape)
+            and (self.truth is None or main.truth_fits(self.truth, self.outputs[name].shape))
         )
         if not fits:
-            shapes = ", ".join(f"{key} {value.shape}" for key, value in self.outputs.items())
+            named = (*self.others.items(), *self.outputs.items())
+            shapes = ", ".join(f"{key} {value.shape}" for key, value in named)
             truth = None if self.truth is None else self.truth.shape
             raise BadInputError(
                 f"references of shapes {self.inputs.shape}, {shapes}, truth {truth}",
-                expected=f"(N, 3, S, S), {', '.join(f'{key} (N, ...)' for key in self.kinds)}, truth like {name} or "
-                "none",
+                expected=f"(N, 3, S, S), {', '.join(f'{key} (N, ...)' for key in (*self.others, *self.kinds))}, truth "
+                f"{main.truth}, or none",
             )
-        for key, value in (("inputs", self.inputs), *self.outputs.items()):
+        for key, value in (("inputs", self.inputs), *self.others.items(), *self.outputs.items()):
             if not np.isfinite(value).all():
                 raise BadInputError(f"reference {key} hold NaN or infinity", next="Check the network's weights")
 
@@ -91,6 +98,14 @@ class References:
     def main(self) -> Array:
         """The main output."""
         return self.outputs[main_output(self.kinds)[0]]
+
+    def given_to(self, run: Run, index: int) -> Mapping[str, Array]:
+        """What ``run`` makes of one input, and of those beside it where there are any."""
+        one = slice(index, index + 1)
+        tensor = self.inputs[one].copy()
+        if not self.others:
+            return run(tensor)
+        return run(tensor, {name: value[one].copy() for name, value in self.others.items()})
 
 
 def compare(
@@ -106,7 +121,7 @@ def compare(
     """Run a variant on golden inputs and on annotated faces, and compare it with the reference.
 
     Args:
-        run: the variant, e.g. ``lambda tensor: backend.run({"image": tensor})``.
+        run: the variant, see ``Run``, e.g. ``lambda tensor: backend.run({"image": tensor})``.
         variant: a name for it.
         executor: what runs it.
         golden: the golden cases; their truth is not used.
@@ -179,8 +194,12 @@ def measure(
     if executor_of(exported.format) is None:
         return None
     backend = backend_of(exported)
+
+    def run(tensor: Array | Pixels, others: Mapping[str, Array] | None = None) -> Mapping[str, Array]:
+        return backend.run({"image": tensor, **(others or {})})
+
     return compare(
-        lambda tensor: backend.run({"image": tensor}),
+        run,
         variant=f"{exported.precision}.{exported.format}",
         executor=backend.executor,
         golden=golden,
@@ -251,7 +270,7 @@ class _Row:
 
     @classmethod
     def of(cls, run: Run, references: References, index: int, normaliser: Pair | None) -> _Row:
-        outputs = run(references.inputs[index : index + 1].copy())
+        outputs = references.given_to(run, index)
         wanted = {name: _wide(references.outputs[name][index]) for name in references.kinds}
         given = {name: np.asarray(outputs[name]) for name in wanted if name in outputs}
         if not all(
@@ -280,7 +299,7 @@ class _Row:
         )
 
 
-def _wide(value: Array) -> Errors:
+def _wide(value: Array | Pixels) -> Errors:
     return np.asarray(value, np.float64)
 
 

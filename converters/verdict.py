@@ -34,10 +34,11 @@ class ParityResult:
         outputs: name -> largest and mean error, the main output first: ``points`` (crop sides) and, of a network that
             has one, ``score`` (probability). `kinds` has the units.
         max_pixel_error, mean_pixel_error: distance of the main output's landmarks or corners, in pixels of the
-            network's input; of pictures, in grey levels of 255.
-        golden_error: mean distance over the golden cases alone, in crop sides; of pictures, in shares of full scale.
+            network's input; of pictures and class probabilities, in grey levels of 255.
+        golden_error: mean distance over the golden cases alone, in crop sides; of pictures and class probabilities, in
+            shares of full scale.
         nme_reference, nme: task error of the main output over the faces with truth, in percent: NME of landmarks;
-            corner error of boxes; pixel error of pictures.
+            corner error of boxes; pixel error of pictures; 100 - mIoU of masks, mean over the pictures.
         broken: faces for which an output was NaN, infinite or of the wrong shape; errors are infinite then.
         input_size: S.
         kinds: output name -> decode.

@@ -2,12 +2,13 @@
 
 hashes, contract --open_bundle--> each variant: tensors of the file against its bindings, its contents against its
 precision --> golden cases, step by step, against torch's recorded outputs (of a packed bundle: the reference file's)
---> with data: accuracy on annotated faces, of landmark networks and of whole chains
+--> with data: accuracy on annotated faces, of landmark networks and of whole chains, or on labelled pictures, of masks
 
 Golden cases: errors of raw outputs stay within the variant's tolerances. A quantized variant has bounds on its score
 and head pose, none on its main output: its mean landmark distance to torch (of boxes, of their corners; of pictures,
-the difference of their pixels) must come out as recorded when the bundle was built, up to 10 % and two ten-thousandths
-of the crop's side or of full scale, which leaves room for another processor's rounding.
+the difference of their pixels; of masks, that of their probabilities) must come out as recorded when the bundle was
+built, up to 10 % and two ten-thousandths of the crop's side or of full scale, which leaves room for another processor's
+rounding.
 
 Task: torch is not here, so the reference is the fp32 variant that just reproduced torch's golden outputs (of a packed
 bundle: the file that was its reference from the start). Bounds on tensors are widened by the reference's own bound for
@@ -16,18 +17,20 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from pocketface.benchmarks.data.face import Face
+from pocketface.benchmarks.data.labelled import Labelled
 from pocketface.converters.audit import Audit, audit
 from pocketface.converters.executors import executor_of
 from pocketface.converters.golden import golden_problems
-from pocketface.converters.kinds import kind_of, main_output
-from pocketface.converters.parity import References, Run, compare
+from pocketface.converters.kinds import Array, kind_of, main_output
+from pocketface.converters.mask_reference import labelled_references
+from pocketface.converters.parity import Pixels, References, Run, compare
 from pocketface.converters.readers.registry import READERS
 from pocketface.converters.reference import annotated_references, check_marks, comparable, golden_references
 from pocketface.converters.signature import check_signature, read_signature
@@ -36,11 +39,14 @@ from pocketface.converters.verify_chain import chains_of, check_chains
 from pocketface.converters.verify_report import Status, VariantCheck, VerifyReport
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.chain import StageRunner
-from pocketface.sdk.errors import MissingExtraError, PocketfaceError
+from pocketface.sdk.errors import BadInputError, MissingExtraError, PocketfaceError
 from pocketface.sdk.manifest import Manifest, Stage, Tolerances, Variant
 
 GOLDEN_RATIO, GOLDEN_SLACK = 1.1, 2e-4
 """A recorded golden error may come out this much larger, and by this much of the crop's side or of full scale."""
+
+JUDGED = ("landmarks", "segmentation")
+"""Tasks whose accuracy is compared on annotated faces or labelled pictures."""
 
 NO_RECORD = "no golden error was recorded when it was built, so only annotated faces (--data) can tell"
 
@@ -81,7 +87,7 @@ def verify_bundle(
     bundle: Bundle,
     *,
     variants: Sequence[str] = (),
-    faces: Sequence[Face] = (),
+    faces: Sequence[Face] | Sequence[Labelled] = (),
     progress: Callable[[int], None] | None = None,
 ) -> VerifyReport:
     """Check an opened bundle (opening it has checked hashes and contract).
@@ -89,7 +95,7 @@ def verify_bundle(
     Args:
         bundle: the bundle.
         variants: ids to check (default: all); of a chain, ``PRECISION.FORMAT`` is that variant of every stage.
-        faces: annotated faces for the comparison of accuracy.
+        faces: annotated faces for the comparison of accuracy; for masks, labelled pictures.
         progress: called with the steps done so far, ``work`` in all.
 
     Returns:
@@ -97,11 +103,12 @@ def verify_bundle(
 
     Raises:
         BundleError: no such variant, or a golden case is broken.
-        BadInputError: the image of a face cannot be read, or it has another number of landmarks than the bundle.
+        BadInputError: the image of a face cannot be read, it has another number of landmarks than the bundle, or faces
+            are given for masks, labelled pictures for landmarks.
     """
     manifest = bundle.manifest
     ids = chosen(manifest, variants)
-    check_marks(faces, manifest.landmarks.marks)
+    marked, labelled = _split(faces, manifest)
     cases = bundle.golden()
     running: list[_Running] = []
     done = 0
@@ -123,11 +130,11 @@ def verify_bundle(
         if item.runner is not None:
             _check_golden(item, golden[stage.name])
         step()
-    aligning = [item for item in running if item.stage.task == "landmarks"]
+    aligning = [item for item in running if item.stage.task in JUDGED]
     able = [item for item in aligning if item.variant.id == source] if source else _fp32_first(aligning, manifest)
     reference = next((item for item in able if _reproduces(item)), None)
     if faces and aligning:
-        annotated = _annotated(faces, reference)
+        annotated = _annotated(marked, labelled, reference)
         step()
         for item in aligning:
             if item.runner is not None and reference is not None and annotated is not None:
@@ -147,7 +154,7 @@ def verify_bundle(
         reference=reference.variant.id if faces and reference is not None else "",
         faces=len(faces),
         source=manifest.provenance.reference_text,
-        chains=check_chains(bundle, chains_of(manifest, ids), checks, faces, step) if faces else (),
+        chains=check_chains(bundle, chains_of(manifest, ids), checks, marked, step) if marked else (),
     )
 
 
@@ -173,7 +180,7 @@ def work(manifest: Manifest, variants: Sequence[str] = (), *, faces: bool) -> in
     are compared with, and one a chain.
     """
     ids = chosen(manifest, variants)
-    aligning = [id for id in ids if manifest.variant(id)[0].task == "landmarks"]
+    aligning = [id for id in ids if manifest.variant(id)[0].task in JUDGED]
     return len(ids) + (faces and len(aligning) + bool(aligning) + len(chains_of(manifest, ids)))
 
 
@@ -252,15 +259,39 @@ def _fp32_first(running: list[_Running], manifest: Manifest) -> list[_Running]:
     return sorted(fp32, key=lambda item: item.variant.id not in default)
 
 
-def _annotated(faces: Sequence[Face], reference: _Running | None) -> References | None:
-    """Annotated faces as the reference variant sees them."""
+def _split(given: Sequence[Face] | Sequence[Labelled], manifest: Manifest) -> tuple[list[Face], list[Labelled]]:
+    """Annotated faces and labelled pictures, whichever fit the bundle.
+
+    Raises:
+        BadInputError: see ``verify_bundle``.
+    """
+    faces = [item for item in given if isinstance(item, Face)]
+    pictures = [item for item in given if isinstance(item, Labelled)]
+    task = manifest.stages[-1].task
+    if task == "segmentation" and faces:
+        raise BadInputError(f"{faces[0].name}: a face with landmarks, for masks", expected="labelled pictures")
+    if task != "segmentation" and pictures:
+        raise BadInputError(f"{pictures[0].name}: a labelled picture, for landmarks", expected="annotated faces")
+    if faces:
+        check_marks(faces, manifest.landmarks.marks)
+    return faces, pictures
+
+
+def _annotated(faces: Sequence[Face], pictures: Sequence[Labelled], reference: _Running | None) -> References | None:
+    """Annotated faces or labelled pictures as the reference variant sees them."""
     if reference is None or reference.runner is None:
         return None
-    return annotated_references(_run(reference.runner), faces, reference.stage)
+    run = _run(reference.runner)
+    if pictures:
+        return labelled_references(run, pictures, reference.stage)
+    return annotated_references(run, faces, reference.stage)
 
 
 def _run(runner: StageRunner) -> Run:
-    return lambda tensor: comparable(runner.predict_tensor(tensor), runner.stage)
+    def run(tensor: Array | Pixels, others: Mapping[str, Array] | None = None) -> Mapping[str, Array]:
+        return comparable(runner.predict_tensor(tensor, dict(others or {})), runner.stage)
+
+    return run
 
 
 def _check_task(item: _Running, reference: _Running, annotated: References) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from pocketface.benchmarks.papers.rule import NetworkRow, RuleResults, Speed
-from pocketface.benchmarks.reports.markdown import header, mean_and_range, tied
+from pocketface.benchmarks.reports.markdown import header, mean_and_range
+from pocketface.benchmarks.reports.paired import paired
 from pocketface.benchmarks.reports.sections import Row, Section, section_markdown
 from pocketface.sdk.files import write_atomic
 
@@ -114,14 +115,20 @@ def sections(results: RuleResults) -> list[Section]:
             "Stills that a camera moves over; every box comes from the landmarks of the frame before.",
             video_table(results),
         ),
-        Section("Chains", "On clean faces; one thread.", chains_table(results)),
+        Section("Chains", _warned("On clean faces; one thread.", results.warning), chains_table(results)),
         Section(
             "Speed",
-            f"Ratios of inference to {results.speed.reference}, all in one interleaved run.",
+            _warned(
+                f"Ratios of inference to {results.speed.reference}, all in one interleaved run.", results.speed.warning
+            ),
             speed_table(results),
         ),
     ]
     return [section for section in found if section.rows]
+
+
+def _warned(text: str, warning: str) -> str:
+    return f"{text} Warning: {warning}." if warning else text
 
 
 def table_one(results: RuleResults) -> list[Row]:
@@ -184,12 +191,12 @@ def hints(results: RuleResults) -> Section:
         for name, found in several.items()
     ]
     lines = [
-        _hint_verdict(name, _nme(several[name]), base, _nme(several[base]))
+        _hint_verdict(several[name], several[base])
         for name in several
         for base in several
-        if several[name][0].hints and not several[base][0].hints and _alike(several[name][0], several[base][0])
+        if several[name][0].hints and not several[base][0].hints and _alike(several[name], several[base])
     ]
-    text = "The same network, faces, budget and schedule; mean over the seeds (lowest to highest)."
+    text = "The same network, faces, budget, schedule and seeds; mean over the seeds (lowest to highest)."
     return Section("Hints: with the teacher and without", text, figures, verdict=tuple(lines))
 
 
@@ -197,16 +204,24 @@ def _nme(found: Sequence[NetworkRow]) -> list[float]:
     return [row.accuracy.nme for row in found if row.accuracy is not None]
 
 
-def _alike(one: NetworkRow, other: NetworkRow) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in ("model", "width", "input_size", "epochs"))
+def _alike(one: Sequence[NetworkRow], other: Sequence[NetworkRow]) -> bool:
+    """Whether nothing but the hints differs, and both were trained with the same seeds."""
+    same = all(getattr(one[0], name) == getattr(other[0], name) for name in ("model", "width", "input_size", "epochs"))
+    return same and [row.seed for row in one] == [row.seed for row in other]
 
 
-def _hint_verdict(name: str, with_hints: list[float], base: str, without: list[float]) -> str:
-    gap = fmean(without) - fmean(with_hints)
-    figures = f"{gap:+.3f} points of NME, {100 * gap / fmean(without):+.1f} %"
-    if tied(with_hints, without):
-        return f"{name} ties with {base}: the gap ({figures}) lies inside the range of the seeds."
-    return f"{name} {'beats' if gap > 0 else 'loses to'} {base} ({figures})."
+def _hint_verdict(taught: Sequence[NetworkRow], alone: Sequence[NetworkRow]) -> str:
+    """Seed by seed: both rows start from the same weights and see the same views."""
+    name, base = taught[0].row, alone[0].row
+    gap = paired(_nme(alone), _nme(taught))
+    share = 100 * gap.mean / fmean(_nme(alone))
+    figures = (
+        f"{gap.mean:.3f} points of NME, {share:.1f} %; better in {gap.above} of {gap.count} seeds, 95 % interval of "
+        f"the mean {gap.mean - gap.reach:.3f} to {gap.mean + gap.reach:.3f}"
+    )
+    if not gap.sure:
+        return f"{name} and {base}: a tie ({figures})."
+    return f"{name} {'beats' if gap.mean > 0 else 'loses to'} {base} ({figures})."
 
 
 def degraded_table(results: RuleResults) -> tuple[list[Row], dict[str, int], tuple[str, ...]]:

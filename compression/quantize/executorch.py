@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from pocketface.compression.quantize.base import Calibration, Quantizer, StaticConfig, check_modules, under
+from pocketface.compression.quantize.inputs import feeds
 from pocketface.converters.formats.executorch import check_installed, lower
-from pocketface.converters.formats.interface import INPUT, interface_of
+from pocketface.converters.formats.interface import interface_of
 
 _SMALLEST_STEP = 2**-16
 """Of weights and activations. ExecuTorch's own bound, 2 ** -12, rounds away small weights; without a bound the bias of
@@ -57,13 +58,12 @@ def _quantize(net: nn.Module, path: Path, calibration: Calibration, config: Exec
     heads = config.weights_only or ()
     check_modules(heads, known, "weights_only")
     _, interface = interface_of(net, calibration.shape[-1])
-    examples = dict(interface.inputs)
+    shapes = {name: tuple(value.shape) for name, value in interface.inputs.items()}
     graph = torch.export.export(net, interface.args).module()
     prepared = prepare_pt2e(graph, _quantizer(graph, config))
     with torch.no_grad():
-        for image in calibration:
-            examples[INPUT] = torch.from_numpy(np.array(image[None]))
-            prepared(*examples.values())
+        for feed in feeds(calibration, shapes):
+            prepared(*(torch.from_numpy(np.array(feed[name])) for name in shapes))
     lower(torch.export.export(convert_pt2e(prepared), interface.args), path)
 
 

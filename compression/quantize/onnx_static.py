@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from pocketface.compression.quantize.base import Calibration, Quantizer, StaticConfig, check_modules, under
+from pocketface.compression.quantize.inputs import feeds, shapes_of
 from pocketface.compression.quantize.onnx_weights import store_as_int8, weights
 from pocketface.converters.formats.base import INPUT, Exported
 from pocketface.converters.formats.onnx import strip
@@ -26,12 +26,11 @@ from pocketface.converters.module_paths import onnx_path
 class _Reader:
     """Calibration images one by one, as onnxruntime asks for them."""
 
-    def __init__(self, images: Calibration) -> None:
-        self.rest: Iterator[NDArray[Any]] = iter(images)
+    def __init__(self, rest: Iterator[dict[str, NDArray[Any]]]) -> None:
+        self.rest = rest
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        image = next(self.rest, None)
-        return None if image is None else {INPUT: np.ascontiguousarray(image[None])}
+        return next(self.rest, None)
 
 
 def _quantize(source: Exported, path: Path, calibration: Calibration, config: StaticConfig) -> None:
@@ -57,7 +56,7 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: St
         quantize_static(
             prepared,
             path,
-            _Reader(calibration),
+            _Reader(feeds(calibration, shapes_of(source.inputs))),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             # What x86 wants: there, signed activations only cost; on ARM both run alike.

@@ -21,6 +21,7 @@ from pocketface.compression.quantize.base import (
     WeightsConfig,
     check_modules,
 )
+from pocketface.compression.quantize.inputs import feeds, shapes_of
 from pocketface.converters.formats.base import INPUT, Exported
 from pocketface.converters.module_paths import tflite_pattern, tflite_weight_path
 from pocketface.sdk.errors import ConfigError
@@ -134,10 +135,11 @@ def _quantize_static(source: Exported, path: Path, calibration: Calibration, con
         recipe.add_quantization_config(pattern, Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
     update = qsv_utils.min_max_update if config.calibration == "minmax" else qsv_utils.moving_average_update
     calibrator = Calibrator(data, num_threads=1, qsv_update_func=update)
-    feeds: list[dict[str, Any]] = [
-        {INPUT: np.ascontiguousarray(image.transpose(1, 2, 0)[None])} for image in calibration
+    shown: list[dict[str, Any]] = [
+        {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1)) for name, value in feed.items()}
+        for feed in feeds(calibration, shapes_of(source.inputs))
     ]
-    calibrator.calibrate({None: feeds}, recipe)
+    calibrator.calibrate({None: shown}, recipe)
     _write(data, recipe, calibrator.get_model_qsvs(), path)
 
 

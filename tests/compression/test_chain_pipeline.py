@@ -189,8 +189,11 @@ def test_hints_are_judged_by_the_means_over_the_seeds(run: tuple[ChainContext, C
     mean = np.mean([found["row-with hints"], found["row-with hints seed 1"]])
     assert section.rows[1]["NME %"].startswith(f"{mean:.3f} (")
     assert found["row-with hints"] != found["row-with hints seed 1"]
+    gaps = [found[f"row-without hints{seed}"] - found[f"row-with hints{seed}"] for seed in ("", " seed 1")]
     (line,) = section.verdict
     assert line.startswith("with hints ")
+    assert f"{np.mean(gaps):.3f} points of NME" in line
+    assert f"better in {sum(gap > 0 for gap in gaps)} of 2 seeds" in line
     assert "row-with hints seed 1" not in figures.speed.rows, "repeats are for the NME alone"
 
 
