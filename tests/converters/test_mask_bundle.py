@@ -155,4 +155,6 @@ def test_every_format_and_precision_agrees_with_torch(name: str, format: str) ->
         if precision in ("fp32", "fp16"):
             assert found.status == "passed", found.reason
         else:
-            assert found.parity.main.mean_error < 0.05
+            # Sixteen values for all weights of a random network say less than 256 for each channel's.
+            bound = 0.1 if precision == "pal4" else 0.05
+            assert found.parity.main.mean_error < bound, precision
