@@ -20,37 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pocketface.benchmarks.data.motion import MotionSpec, path
 from pocketface.benchmarks.segmentation import check_labels, class_figures
 from pocketface.sdk.classes.registry import IGNORED as IGNORE
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.geometry import Box, Crop
+from pocketface.sdk.geometry import Crop
 from pocketface.sdk.preprocess import resample
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-def still_crops(spec: MotionSpec, box: Box, unit: float, *, name: str, seed: int = 0) -> list[Crop]:
-    """Where the camera looks in each frame, as ``motion.frames`` moves it.
-
-    Args:
-        spec: how it moves.
-        box: what is filmed, in pixels of the still; a frame shows twice this box before it moves.
-        unit: pixels of the still that ``spec.reach`` counts in; a face's inter-ocular distance, or a share of its box.
-        name: of the still; with the seed it decides the path.
-        seed: of the movement.
-    """
-    still = Crop.from_box(box.checked(), 2.0)
-    return [
-        Crop(
-            still.cx + x * spec.reach * unit,
-            still.cy + y * spec.reach * unit,
-            still.side * math.exp(zoom * spec.zoom),
-            roll * spec.roll,
-        )
-        for x, y, zoom, roll in path(spec, name=name, seed=seed)
-    ]
 
 
 # Compared by identity: arrays have no single truth value.

@@ -14,7 +14,16 @@ import msgspec
 from pocketface.benchmarks.data.degrade import DEGRADATIONS
 from pocketface.compression.augment.spec import AugmentSpec
 from pocketface.compression.models.registry import ModelSpec
-from pocketface.compression.recipe import SCHEMA, BenchSpec, Config, DataSpec, ExportSpec, GateSpec, TrainSpec
+from pocketface.compression.recipe import (
+    SCHEMA,
+    BenchSpec,
+    Config,
+    DataSpec,
+    ExportSpec,
+    GateSpec,
+    TrainSpec,
+    check_repeats,
+)
 from pocketface.sdk.errors import ConfigError, UnknownNameError
 
 Markup = Literal["68", "19", "5", "pose"]
@@ -216,11 +225,4 @@ class ChainRecipe(Config, frozen=True, kw_only=True):
         for name in self.rows:
             if "," in name:
                 raise ConfigError(f"rows: {name!r}", expected="a name without commas")
-        for name, seeds in self.repeats.items():
-            if name not in self.rows:
-                raise UnknownNameError("row", name, self.rows)
-            if len({self.seed, *seeds}) <= len(seeds):
-                raise ConfigError(
-                    f"repeats.{name}: seeds {', '.join(map(str, seeds))}",
-                    expected=f"each once, without {self.seed}, the run's own",
-                )
+        check_repeats(self.repeats, self.rows, self.seed)

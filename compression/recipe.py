@@ -6,6 +6,7 @@ Read it top down from `Recipe`, at the end.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from pocketface.compression.augment.spec import AugmentSpec
 from pocketface.compression.losses.registry import LossSpec
 from pocketface.compression.models.registry import ModelSpec
-from pocketface.sdk.errors import ConfigError
+from pocketface.sdk.errors import ConfigError, UnknownNameError
 from pocketface.sdk.manifest import FORMATS, PRECISIONS
 
 SCHEMA = 1
@@ -21,6 +22,37 @@ SCHEMA = 1
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Common settings of every part of a recipe."""
+
+
+def check_split(train: tuple[str, ...], test: tuple[str, ...], val_share: float) -> None:
+    """Refuse folders and a share that leave nothing to train, validate or test on.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key, folders in (("train", train), ("test", test)):
+        # A reader takes no folders for all of them, which would test on what was trained on.
+        if not folders:
+            raise ConfigError(f"data.{key} is empty", expected="one folder below --data or more")
+    if not 0 < val_share < 1:
+        raise ConfigError(f"data.val_share: {val_share:g}", expected="a share between 0 and 1")
+
+
+def check_repeats(repeats: Mapping[str, tuple[int, ...]], rows: Iterable[str], seed: int) -> None:
+    """Refuse repeats of rows that do not exist, or with the seed of the run or of another repeat.
+
+    Raises:
+        UnknownNameError, ConfigError: naming the row.
+    """
+    known = list(rows)
+    for name, seeds in repeats.items():
+        if name not in known:
+            raise UnknownNameError("row", name, known)
+        if len({seed, *seeds}) <= len(seeds):
+            raise ConfigError(
+                f"repeats.{name}: seeds {', '.join(map(str, seeds))}",
+                expected=f"each once, without {seed}, the run's own",
+            )
 
 
 class DataSpec(Config, frozen=True, kw_only=True):
@@ -46,12 +78,7 @@ class DataSpec(Config, frozen=True, kw_only=True):
     backgrounds: int = 128
 
     def __post_init__(self) -> None:
-        for key in ("train", "test"):
-            # A reader takes no folders for all of them, which would test on what was trained on.
-            if not getattr(self, key):
-                raise ConfigError(f"data.{key} is empty", expected="one folder below --data or more")
-        if not 0 < self.val_share < 1:
-            raise ConfigError(f"data.val_share: {self.val_share:g}", expected="a share between 0 and 1")
+        check_split(self.train, self.test, self.val_share)
 
 
 class TrainSpec(Config, frozen=True, kw_only=True):

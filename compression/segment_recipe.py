@@ -14,9 +14,18 @@ from pocketface.compression.augment.label_spec import HAIR, LabelAugment, Previo
 from pocketface.compression.distill.segment import SegmentHintSpec
 from pocketface.compression.losses.segmentation import SegmentationLossSpec
 from pocketface.compression.models.registry import ModelSpec
-from pocketface.compression.recipe import SCHEMA, BenchSpec, Config, ExportSpec, GateSpec, TrainSpec
+from pocketface.compression.recipe import (
+    SCHEMA,
+    BenchSpec,
+    Config,
+    ExportSpec,
+    GateSpec,
+    TrainSpec,
+    check_repeats,
+    check_split,
+)
 from pocketface.compression.shape.distance_map import DistanceSpec
-from pocketface.sdk.errors import ConfigError, UnknownNameError
+from pocketface.sdk.errors import ConfigError
 
 TEACHER, STUDENT = "teacher", "student"
 
@@ -46,12 +55,7 @@ class LabelDataSpec(Config, frozen=True, kw_only=True):
     max_side: int = 400
 
     def __post_init__(self) -> None:
-        for key in ("train", "test"):
-            # A reader takes no folders for all of them, which would test on what was trained on.
-            if not getattr(self, key):
-                raise ConfigError(f"data.{key} is empty", expected="one folder below --data or more")
-        if not 0 < self.val_share < 1:
-            raise ConfigError(f"data.val_share: {self.val_share:g}", expected="a share between 0 and 1")
+        check_split(self.train, self.test, self.val_share)
 
 
 class SegmentSpec(Config, frozen=True, kw_only=True):
@@ -119,14 +123,7 @@ class SegmentRecipe(Config, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         known = [*([TEACHER] if self.teacher is not None else []), STUDENT, *self.rows]
-        for name, seeds in self.repeats.items():
-            if name not in known:
-                raise UnknownNameError("row", name, known)
-            if len({self.seed, *seeds}) <= len(seeds):
-                raise ConfigError(
-                    f"repeats.{name}: seeds {', '.join(map(str, seeds))}",
-                    expected=f"each once, without {self.seed}, the run's own",
-                )
+        check_repeats(self.repeats, known, self.seed)
         for name in self.rows:
             if name in (TEACHER, STUDENT) or "," in name:
                 raise ConfigError(f"rows: {name!r}", expected="a name of its own, without commas")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketface.benchmarks.data.labelled import Labelled, face_box
+from pocketface.benchmarks.data.labelled import BoxOf, Labelled, labelled_box
 from pocketface.benchmarks.segmentation import IGNORE
 from pocketface.converters.parity import References, Run
 from pocketface.converters.reference import references
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.geometry import Box, Crop
-from pocketface.sdk.manifest import ClassSet, Stage
+from pocketface.sdk.geometry import Crop
+from pocketface.sdk.manifest import Stage
 from pocketface.sdk.preprocess import network_input
-
-BoxOf = Callable[[NDArray[np.uint8], ClassSet, str], Box]
-"""Labels (H, W), their classes, the picture's name -> where the network looks."""
 
 
 def labelled_references(
@@ -50,19 +47,6 @@ def labelled_references(
     if not inputs:
         raise BadInputError("no labelled picture to compare on", expected="at least one with a pixel that counts")
     return references(run, np.concatenate(inputs), np.stack(truth), stage=stage)
-
-
-def labelled_box(labels: NDArray[np.uint8], classes: ClassSet, name: str) -> Box:
-    """Of classes with skin, the square around the face, 1.25 times its longer side; of others the whole picture.
-
-    Raises:
-        AnnotationError: there is no face.
-    """
-    height, width = labels.shape
-    if "skin" not in classes.names:
-        return Box.of_image(width, height)
-    tight = face_box(labels, classes, name)
-    return Box.around([(tight.x0, tight.y0), (tight.x1, tight.y1)])
 
 
 def labels_on_grid(labels: NDArray[np.uint8], crop: Crop, size: int) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Tiny segmentation networks, what they are converted to, and bundles of them; see tiny_export.py and tiny_chain.py.
 
-``hourglass`` parses faces, with the mask of the frame before (``hourglass_previous``) or without; ``hair_mobile`` finds
+``hourglass`` parses faces, with the mask of the frame before (``hourglass_previous``) or without; ``mobile_segment`` finds
 hair. Their weights are random, with batch-norm statistics of their own.
 """
 
@@ -44,20 +44,20 @@ SPECS = {
         input_size=32,
         options={"features": 8, "expansion": 2, "stem": 2, "previous": True},
     ),
-    "hair_mobile": ModelSpec(
-        name="hair_mobile",
+    "mobile_segment": ModelSpec(
+        name="mobile_segment",
         width=0.25,
         input_size=32,
         options={"trunk": "mobilenetv2", "levels": 4, "output_size": 48},
     ),
-    "hair_mobile_previous": ModelSpec(
-        name="hair_mobile",
+    "mobile_segment_previous": ModelSpec(
+        name="mobile_segment",
         width=0.25,
         input_size=32,
         options={"trunk": "mobilenetv2", "levels": 4, "output_size": 48, "previous": True},
     ),
 }
-CLASSES = {"hourglass": "face11", "hair_mobile": "hair2"}
+CLASSES = {"hourglass": "face11", "mobile_segment": "hair2"}
 BOUNDS = {
     "fp32": Tolerances(max_tensor_error=1e-4, max_relative_error=1e-4),
     "fp16": Tolerances(max_tensor_error=0.02),

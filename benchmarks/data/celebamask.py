@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from pocketface.benchmarks.data.label_files import by_stem, chosen, inner_root
-from pocketface.benchmarks.data.labelled import LUT, Labelled, LabelledReader
+from pocketface.benchmarks.data.labelled import LUT, Labelled, LabelledReader, paired_entry
 from pocketface.sdk.errors import AnnotationError
 
 TITLE = "CelebAMask-HQ: PART/{images,labels}/, or CelebA-HQ-img/ with CelebAMask-HQ-mask-anno/"
@@ -63,19 +63,9 @@ def prepared(root: Path, parts: Sequence[str], to_classes: LUT) -> Iterator[Call
 
 def _entry(name: str, image: Path | None, labels: Path | None, to_classes: LUT) -> Labelled:
     part, _, stem = name.rpartition("/")
-    if image is None:
-        raise AnnotationError(
-            f"{part}/labels/{stem}.png: its image is missing",
-            expected=f"{part}/images/{stem}.jpg",
-            next="Add the image or leave it out with --skip-bad",
-        )
-    if labels is None:
-        raise AnnotationError(
-            f"{part}/images/{image.name}: its label is missing",
-            expected=f"{part}/labels/{stem}.png",
-            next="Add the labels or leave it out with --skip-bad",
-        )
-    return Labelled(name=name, image=image, labels=labels, to_classes=to_classes).check()
+    wanted = (f"{part}/images/{stem}.jpg", f"{part}/labels/{stem}.png")
+    named = (f"{part}/images/{image.name if image else stem}", f"{part}/labels/{stem}.png")
+    return paired_entry(name, image, labels, to_classes, wanted=wanted, named=named)
 
 
 def _original(root: Path, folders: Sequence[str], to_classes: LUT) -> Iterator[Callable[[], Labelled]]:

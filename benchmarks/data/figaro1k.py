@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from pocketface.benchmarks.data.label_files import by_stem, chosen, inner_root
-from pocketface.benchmarks.data.labelled import LUT, Labelled, LabelledReader
-from pocketface.sdk.errors import AnnotationError
+from pocketface.benchmarks.data.labelled import LUT, Labelled, LabelledReader, paired_entry
 
 TITLE = "Figaro1k: Original/{Training,Testing}/X-org.jpg with GT/{Training,Testing}/X-gt.png"
 PARTS = ("Training", "Testing")
@@ -32,19 +31,9 @@ def read_figaro1k(root: Path, *, folders: Sequence[str] = (), to_classes: LUT) -
 
 def _entry(name: str, image: Path | None, labels: Path | None, to_classes: LUT) -> Labelled:
     part, _, stem = name.rpartition("/")
-    if image is None:
-        raise AnnotationError(
-            f"GT/{part}/{stem}-gt: its image is missing",
-            expected=f"Original/{part}/{stem}-org.jpg",
-            next="Add the image or leave it out with --skip-bad",
-        )
-    if labels is None:
-        raise AnnotationError(
-            f"Original/{part}/{image.name}: its label is missing",
-            expected=f"GT/{part}/{stem}-gt.png",
-            next="Add the mask or leave it out with --skip-bad",
-        )
-    return Labelled(name=name, image=image, labels=labels, to_classes=to_classes).check()
+    wanted = (f"Original/{part}/{stem}-org.jpg", f"GT/{part}/{stem}-gt.png")
+    named = (f"Original/{part}/{image.name if image else stem}", f"GT/{part}/{stem}-gt")
+    return paired_entry(name, image, labels, to_classes, wanted=wanted, named=named)
 
 
 READER = LabelledReader(

@@ -31,6 +31,9 @@ LUT = NDArray[np.int16]
 """(256,): the data set's own value -> class of the wanted set, 255, or -1 where the data set has no such
 value."""
 
+BoxOf = Callable[[NDArray[np.uint8], ClassSet, str], Box]
+"""Labels (H, W), their classes, the picture's name -> where a network looks; see `labelled_box`."""
+
 
 # Compared by identity: an array has no single truth value.
 @dataclass(frozen=True, eq=False)
@@ -253,6 +256,42 @@ def collect_labelled(
     return cast(list[Labelled], list(collect(cast(Iterable[Callable[[], Face]], makers), skip_bad, on_skip)))
 
 
+def paired_entry(
+    name: str,
+    image: Path | None,
+    labels: Path | None,
+    to_classes: LUT,
+    *,
+    wanted: tuple[str, str],
+    named: tuple[str, str],
+) -> Labelled:
+    """A picture and its labels, of which one may be missing.
+
+    Args:
+        name: of the entry.
+        image, labels: what was found.
+        to_classes: see `Labelled`.
+        wanted: where the image and where the labels should be.
+        named: how messages call the image and the labels that were found.
+
+    Raises:
+        AnnotationError: one is missing, or they do not fit.
+    """
+    if image is None:
+        raise AnnotationError(
+            f"{named[1]}: its image is missing",
+            expected=wanted[0],
+            next="Add the image or leave it out with --skip-bad",
+        )
+    if labels is None:
+        raise AnnotationError(
+            f"{named[0]}: its label is missing",
+            expected=wanted[1],
+            next="Add the labels or leave it out with --skip-bad",
+        )
+    return Labelled(name=name, image=image, labels=labels, to_classes=to_classes).check()
+
+
 def read_pair(entry: Labelled) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """``entry.read()``, with a picture that cannot be read as an ``AnnotationError``, so that it can be left out."""
     try:
@@ -288,6 +327,19 @@ def face_box(labels: NDArray[np.uint8], classes: ClassSet, where: str = "the pic
     upper = np.isin(labels, [value for name, value in index.items() if name.endswith((" brow", " eye"))])
     top = int(np.flatnonzero(upper.any(1))[0]) if upper.any() else int(rows[0])
     return Box(int(columns[0]) - 0.5, top - 0.5, int(columns[-1]) + 0.5, int(rows[-1]) + 0.5)
+
+
+def labelled_box(labels: NDArray[np.uint8], classes: ClassSet, name: str) -> Box:
+    """Of classes with skin, the square around the face, 1.25 times its longer side; of others the whole picture.
+
+    Raises:
+        AnnotationError: there is no face.
+    """
+    height, width = labels.shape
+    if "skin" not in classes.names:
+        return Box.of_image(width, height)
+    tight = face_box(labels, classes, name)
+    return Box.around([(tight.x0, tight.y0), (tight.x1, tight.y1)])
 
 
 def _plain(name: str) -> str:

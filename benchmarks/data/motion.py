@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pocketface.benchmarks.data.degrade import inter_ocular
 from pocketface.benchmarks.data.face import Face
 from pocketface.sdk.errors import AnnotationError, BadInputError
-from pocketface.sdk.geometry import Crop
+from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import read_image
 from pocketface.sdk.manifest import Part
 from pocketface.sdk.preprocess import resample
@@ -72,6 +72,28 @@ def path(spec: MotionSpec, *, name: str, seed: int = 0) -> NDArray[np.float64]:
     return moved
 
 
+def still_crops(spec: MotionSpec, box: Box, unit: float, *, name: str, seed: int = 0) -> list[Crop]:
+    """Where the camera looks in each frame, as ``frames`` moves it.
+
+    Args:
+        spec: how it moves.
+        box: what is filmed, in pixels of the still; a frame shows twice this box before it moves.
+        unit: pixels of the still that ``spec.reach`` counts in; a face's inter-ocular distance, or a share of its box.
+        name: of the still; with the seed it decides the path.
+        seed: of the movement.
+    """
+    still = Crop.from_box(box.checked(), 2.0)
+    return [
+        Crop(
+            still.cx + x * spec.reach * unit,
+            still.cy + y * spec.reach * unit,
+            still.side * math.exp(zoom * spec.zoom),
+            roll * spec.roll,
+        )
+        for x, y, zoom, roll in path(spec, name=name, seed=seed)
+    ]
+
+
 def frames(
     face: Face, spec: MotionSpec, *, normaliser: tuple[int, int] = (36, 45), seed: int = 0, every: int = 1
 ) -> Iterator[Frame]:
@@ -91,15 +113,8 @@ def frames(
         face.box.checked()
     except BadInputError as error:
         raise AnnotationError(f"{face.name}: {error.what}", next="Fix the annotation or leave it out") from error
-    image, still = read_image(face.image), Crop.from_box(face.box, 2.0)
-    iod = inter_ocular(face.points, normaliser)
-    for x, y, zoom, roll in path(spec, name=face.name, seed=seed)[::every]:
-        crop = Crop(
-            still.cx + x * spec.reach * iod,
-            still.cy + y * spec.reach * iod,
-            still.side * math.exp(zoom * spec.zoom),
-            roll * spec.roll,
-        )
+    image, iod = read_image(face.image), inter_ocular(face.points, normaliser)
+    for crop in still_crops(spec, face.box, iod, name=face.name, seed=seed)[::every]:
         picture = np.rint(resample(image, crop, spec.size)).astype(np.uint8)
         points = (crop.to_normalised(face.points) + 0.5) * spec.size - 0.5
         yield Frame(picture, points.astype(np.float32))

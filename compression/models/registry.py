@@ -58,7 +58,7 @@ SEGMENT_MODELS = Registry(
     "segmentation model",
     extra="compress",
     table={
-        "hair_mobile": "pocketface.compression.models.hair_mobile:build",
+        "mobile_segment": "pocketface.compression.models.mobile_segment:build",
         "hair_two_stage": "pocketface.compression.models.hair_two_stage:build",
         "hourglass": "pocketface.compression.models.hourglass:build",
         "unet": "pocketface.compression.models.unet:build",

@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pocketface.benchmarks.data.face import Face
-from pocketface.benchmarks.data.fingerprint import dataset_hash
+from pocketface.benchmarks.data.fingerprint import data_source, dataset_hash
 from pocketface.compression.cache import FaceCache, build_cache
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.pipeline.store import Store
 from pocketface.compression.recipe import Recipe
 from pocketface.compression.training.faces import Split, background_cache, read_split
+from pocketface.sdk.manifest import DataSource
 from pocketface.sdk.progress import track
 
+A = TypeVar("A")
 R = TypeVar("R", Recipe, ChainRecipe)
 """Recipes of landmarks."""
 
 
 @dataclass
-class RunContext(Generic[R]):
-    """One run, of one network or of a chain.
+class AnyContext(Generic[A]):
+    """One run, whatever its recipe is for.
 
     Attributes:
         recipe: what to do.
@@ -33,7 +35,7 @@ class RunContext(Generic[R]):
         progress: show progress bars.
     """
 
-    recipe: R
+    recipe: A
     data: Path
     run: Path
     skip_bad: bool = False
@@ -43,6 +45,20 @@ class RunContext(Generic[R]):
     def __post_init__(self) -> None:
         self.store = Store(self.run)
 
+    @property
+    def training_hash(self) -> str:
+        """Of what training and validation see, in this split."""
+        raise NotImplementedError
+
+    @property
+    def sources(self) -> tuple[DataSource, ...]:
+        """The manifest's lines on the data: training, validation, test."""
+        raise NotImplementedError
+
+
+class RunContext(AnyContext[R]):
+    """A run on annotated faces, of one network or of a chain."""
+
     @cached_property
     def split(self) -> Split:
         return read_split(self.recipe.data, self.data, skip_bad=self.skip_bad)
@@ -51,6 +67,12 @@ class RunContext(Generic[R]):
     def training_hash(self) -> str:
         """Of the faces that training and validation see, in this split."""
         return dataset_hash(self.split.train)[:32] + dataset_hash(self.split.validation)[:32]
+
+    @cached_property
+    def sources(self) -> tuple[DataSource, ...]:
+        split, name = self.split, self.recipe.data.name
+        parts = (("train", split.train), ("validation", split.validation), ("test", split.test))
+        return tuple(data_source(faces, name=name, split=part, licence=split.licence) for part, faces in parts)
 
     @cached_property
     def train_cache(self) -> FaceCache:

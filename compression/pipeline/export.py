@@ -12,7 +12,7 @@ import msgspec
 from torch import nn
 
 from pocketface.compression.models.heads import LandmarkNet
-from pocketface.compression.pipeline.context import Context, R, RunContext
+from pocketface.compression.pipeline.context import AnyContext, Context
 from pocketface.compression.pipeline.inputs import network_inputs, shipped_network
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.pipeline.train import Trained
@@ -74,7 +74,7 @@ def student_subject(context: Context, student: Trained) -> Subject:
 Formats = Mapping[str, Sequence[str]]
 
 
-def export_stages(context: RunContext[R], subject: Subject, formats: Formats | None = None) -> list[Exported]:
+def export_stages(context: AnyContext[Any], subject: Subject, formats: Formats | None = None) -> list[Exported]:
     """Every variant that the recipe asks for, in its order.
 
     Args:
@@ -89,7 +89,7 @@ def export_stages(context: RunContext[R], subject: Subject, formats: Formats | N
     return [found[name, precision] for name in formats for precision in formats[name]]  # type: ignore[index]
 
 
-def _export(context: RunContext[R], subject: Subject, formats: Formats) -> list[Exported]:
+def _export(context: AnyContext[Any], subject: Subject, formats: Formats) -> list[Exported]:
     spec = context.recipe.export
     wanted = {name: [p for p in ps if p in exported_precisions(name)] for name, ps in formats.items()}
 
@@ -115,7 +115,7 @@ def _export(context: RunContext[R], subject: Subject, formats: Formats) -> list[
     return _load(context.store.stage(_stage("export", subject), EXPORT_VERSION, inputs, build))
 
 
-def _quantize(context: RunContext[R], subject: Subject, formats: Formats, exported: list[Exported]) -> list[Exported]:
+def _quantize(context: AnyContext[Any], subject: Subject, formats: Formats, exported: list[Exported]) -> list[Exported]:
     spec = context.recipe.export
     wanted = [f"{name}.{p}" for name, ps in formats.items() for p in ps if p in quantized_precisions(name)]
     sources = {item.format: item for item in exported if item.precision == "fp32"}
@@ -163,7 +163,7 @@ def _stage(kind: str, subject: Subject) -> str:
     return f"{kind}-{subject.name}" if subject.name else kind
 
 
-def _input_key(context: RunContext[R]) -> dict[str, Any]:
+def _input_key(context: AnyContext[Any]) -> dict[str, Any]:
     """Part of a stage's key; nothing for the default, so that older runs keep theirs."""
     spec = context.recipe.export
     key: dict[str, Any] = {} if spec.input == "normalised" else {"input": spec.input}

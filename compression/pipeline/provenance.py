@@ -6,12 +6,12 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from pocketface.benchmarks.data.fingerprint import data_source
 from pocketface.benchmarks.metrics import Accuracy
-from pocketface.compression.pipeline.context import ChainContext, Context, R, RunContext
+from pocketface.compression.pipeline.context import AnyContext, ChainContext, Context
 from pocketface.compression.recipe_file import recipe_sha256
-from pocketface.sdk.manifest import DataSource, Provenance
+from pocketface.sdk.manifest import Provenance
 
 TOOLS = (
     "pocketface", "torch", "lightning", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "ai-edge-quantizer",
@@ -19,17 +19,12 @@ TOOLS = (
 )  # fmt: skip
 
 
-def provenance(context: RunContext[R]) -> Provenance:
+def provenance(context: AnyContext[Any]) -> Provenance:
     """Of everything made from this recipe and data."""
-    split, name = context.split, context.recipe.data.name
-    parts = (("train", split.train), ("validation", split.validation), ("test", split.test))
-    data: tuple[DataSource, ...] = tuple(
-        data_source(faces, name=name, split=part, licence=split.licence) for part, faces in parts
-    )
     return Provenance(
         recipe=context.recipe.name,
         recipe_sha256=recipe_sha256(context.recipe),
-        data=data,
+        data=context.sources,
         tools=tool_versions(),
         git_commit=git_commit(),
     )

@@ -23,7 +23,7 @@ from pocketface.compression.chain_recipe import AlignSpec
 from pocketface.compression.distill.hint import Truth
 from pocketface.compression.models.gtn import StageOutput
 from pocketface.compression.shape.pose import HeadPose
-from pocketface.compression.training.datamodule import EpochOrder
+from pocketface.compression.training.datamodule import EpochOrder, epoch_views
 from pocketface.compression.training.hints import Hints
 from pocketface.compression.training.markups import POSE, MarkedSet, Turns, deal, one_set
 from pocketface.sdk.errors import AnnotationError, ConfigError
@@ -183,8 +183,7 @@ class AlignViews(pl.LightningDataModule):
 
     def draw(self, index: NDArray[np.int64], epoch: int) -> AlignBatch:
         """The batch that holds these faces, all of one set, in this epoch."""
-        pool = self.spec.train.views
-        views = np.full_like(index, epoch % pool if pool else epoch)
+        views = epoch_views(index, epoch, self.spec.train.views)
         faces, shown = self.drawer.draw(index, views, self.size), self.set_of(index)
         pose = self._pose(faces.points) if POSE in shown.markups else None
         hints = self.hints.stages(index, views) if self.hints else None

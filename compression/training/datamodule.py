@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
@@ -54,6 +55,21 @@ class EpochOrder(Sampler[int]):
         return iter(permutation(self.seed, self.epoch, self.count).tolist())
 
 
+def index_loader(count: int, batch_size: int, seed: int) -> DataLoader[Any]:
+    """Batches of item numbers, in an order of (seed, epoch); what they stand for is drawn on the training device."""
+    return DataLoader(
+        TensorDataset(torch.arange(count)),
+        batch_size=min(batch_size, count),
+        sampler=EpochOrder(count, seed),
+        drop_last=True,  # a last batch of a few items would give batch norm poor statistics
+    )
+
+
+def epoch_views(index: NDArray[np.int64], epoch: int, pool: int) -> NDArray[np.int64]:
+    """Which view of each item an epoch shows: a new one every time, or one of a pool (0: no pool)."""
+    return np.full_like(index, epoch % pool if pool else epoch)
+
+
 class FaceViews(pl.LightningDataModule):
     """Training and validation batches of one network.
 
@@ -85,13 +101,7 @@ class FaceViews(pl.LightningDataModule):
         self.targets, self.teachers, self.backgrounds = targets, teachers, backgrounds
 
     def train_dataloader(self) -> DataLoader[Any]:
-        count = len(self.renderer.cache)
-        return DataLoader(
-            TensorDataset(torch.arange(count)),
-            batch_size=min(self.spec.batch_size, count),
-            sampler=EpochOrder(count, self.seed),
-            drop_last=True,  # a last batch of a few faces would give batch norm poor statistics
-        )
+        return index_loader(len(self.renderer.cache), self.spec.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(TensorDataset(self.validation.pixels, self.validation.points), batch_size=64)
@@ -103,7 +113,7 @@ class FaceViews(pl.LightningDataModule):
 
     def draw(self, index: np.ndarray, epoch: int) -> Batch:
         """The batch that holds these faces in this epoch."""
-        views = np.full_like(index, epoch % self.spec.views if self.spec.views else epoch)
+        views = epoch_views(index, epoch, self.spec.views)
         faces = self.renderer.faces(index, views, self.size, targets=self.targets)
         teachers = self.teachers.points(index, views) if self.teachers else {}
         teachers = {name: points.to(faces.points.device) for name, points in teachers.items()}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,13 @@ from pocketface.sdk.schemes.registry import load_scheme
 BACKGROUND_SIDE = 192
 
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    """Anything of a data set that has a name."""
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -53,28 +60,41 @@ def read_split(
     reader = DATASETS[spec.format]
     both = reader(root, folders=spec.train, scheme=scheme, skip_bad=skip_bad, on_skip=on_skip)
     test = reader(root, folders=spec.test, scheme=scheme, skip_bad=skip_bad, on_skip=on_skip)
-    _refuse_overlap(both, test)
     train, validation = split_by_photo(both, spec.val_share)
+    check_parts("face", train, validation, test)
     if spec.limit:
         train, validation = thin(train, spec.limit), thin(validation, max(8, round(spec.limit * spec.val_share)))
-    if not train or not validation:
-        raise BadInputError(
-            f"{len(both)} training faces give {len(train)} for training and {len(validation)} for validation",
-            expected="at least one of each",
-            next="Give more faces or another data.val_share",
-        )
     return Split(scheme, train, validation, test, reader.licence)
 
 
-def _refuse_overlap(train: Sequence[Face], test: Sequence[Face]) -> None:
-    """A face that is trained on may not be tested on."""
-    shared = sorted({face.name for face in train} & {face.name for face in test})
+def check_parts(what: str, train: Sequence[Named], validation: Sequence[Named], test: Sequence[Named]) -> None:
+    """Refuse a split that tests on what is trained on, or that leaves nothing to train or validate on.
+
+    Args:
+        what: they are, in the singular, for messages.
+
+    Raises:
+        BadInputError: see above.
+    """
+    learnt = [item.name for item in (*train, *validation)]
+    shared = sorted({*learnt} & {item.name for item in test})
     if shared:
         raise BadInputError(
-            f"{len(shared)} faces are in both data.train and data.test, for example {shared[0]}",
-            expected="folders that share no face",
+            f"{len(shared)} {what}s are in both data.train and data.test, for example {shared[0]}",
+            expected=f"folders that share no {what}",
             next="Change data.train or data.test in the recipe",
         )
+    if not train or not validation:
+        raise BadInputError(
+            f"{len(learnt)} training {what}s give {len(train)} for training and {len(validation)} for validation",
+            expected="at least one of each",
+            next=f"Give more {what}s or another data.val_share",
+        )
+
+
+def hash_share(name: str) -> float:
+    """A number in [0, 1) that depends on the name alone, so that adding data moves nothing across a split."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def split_by_photo(faces: Sequence[Face], share: float) -> tuple[list[Face], list[Face]]:
@@ -84,8 +104,7 @@ def split_by_photo(faces: Sequence[Face], share: float) -> tuple[list[Face], lis
     validation: list[Face] = []
     for face in faces:
         photo = re.sub(r"_\d{1,2}$", "", face.name)  # AFW and HELEN number the faces of a photo: X_1, X_2
-        number = int.from_bytes(hashlib.sha256(photo.encode()).digest()[:8], "big") / 2**64
-        (validation if number < share else train).append(face)
+        (validation if hash_share(photo) < share else train).append(face)
     return train, validation
 
 

@@ -26,7 +26,7 @@ from pocketface.compression.models.checkpoint import channels_last, save_network
 from pocketface.compression.models.registry import build_network
 from pocketface.compression.models.relocalizer import IDENTITY
 from pocketface.compression.recipe import TrainSpec
-from pocketface.compression.training.datamodule import EpochOrder
+from pocketface.compression.training.datamodule import epoch_views, index_loader
 from pocketface.compression.training.loop import WEIGHTS, SeededTraining, forget_checkpoint, run_loop
 from pocketface.compression.training.tensors import network_input
 from pocketface.sdk.errors import ConfigError
@@ -121,13 +121,7 @@ class MovedViews(pl.LightningDataModule):
         self.faces, self.validation, self.spec = faces, validation, spec
 
     def train_dataloader(self) -> DataLoader[Any]:
-        count = len(self.faces.cache)
-        return DataLoader(
-            TensorDataset(torch.arange(count)),
-            batch_size=min(self.spec.batch_size, count),
-            sampler=EpochOrder(count, self.faces.seed),
-            drop_last=True,  # a last batch of a few faces would give batch norm poor statistics
-        )
+        return index_loader(len(self.faces.cache), self.spec.batch_size, self.faces.seed)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(TensorDataset(*self.validation), batch_size=64)
@@ -136,7 +130,7 @@ class MovedViews(pl.LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return batch
         index, epoch = batch[0].cpu().numpy(), self.trainer.current_epoch
-        return self.faces.draw(index, np.full_like(index, epoch % self.spec.views if self.spec.views else epoch))
+        return self.faces.draw(index, epoch_views(index, epoch, self.spec.views))
 
 
 class RelocalizerTraining(SeededTraining):

@@ -21,7 +21,7 @@ from pocketface.compression.label_cache import LabelCache
 from pocketface.compression.models.segment_blocks import SegmentNet
 from pocketface.compression.segment_recipe import SegmentSpec
 from pocketface.compression.shape.distance_map import prior_target
-from pocketface.compression.training.datamodule import EpochOrder
+from pocketface.compression.training.datamodule import epoch_views, index_loader
 from pocketface.sdk.manifest import ClassSet
 
 VALIDATION_BATCH = 16
@@ -87,13 +87,7 @@ class SegmentViews(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        count = len(self.train_cache)
-        return DataLoader(
-            TensorDataset(torch.arange(count)),
-            batch_size=min(self.spec.train.batch_size, count),
-            sampler=EpochOrder(count, self.seed),
-            drop_last=True,  # a last batch of a few pictures would give batch norm poor statistics
-        )
+        return index_loader(len(self.train_cache), self.spec.train.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.held, batch_size=VALIDATION_BATCH)
@@ -101,9 +95,8 @@ class SegmentViews(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if self.trainer is None or not self.trainer.training:
             return SegmentBatch(batch[0].float(), batch[1].long())
-        index, epoch = batch[0].cpu().numpy(), self.trainer.current_epoch
-        pool = self.spec.train.views
-        return self.draw(index, np.full_like(index, epoch % pool if pool else epoch))
+        index = batch[0].cpu().numpy()
+        return self.draw(index, epoch_views(index, self.trainer.current_epoch, self.spec.train.views))
 
     def draw(self, index: NDArray[np.int64], views: NDArray[np.int64]) -> SegmentBatch:
         """Views of pictures, each a function of (seed, picture, view)."""

@@ -32,7 +32,7 @@ from pocketface.compression.models.discriminator import Discriminator
 from pocketface.compression.models.features import build_features
 from pocketface.compression.models.features_landmarks import LandmarkFeatures
 from pocketface.compression.models.registry import build_network
-from pocketface.compression.training.datamodule import EpochOrder
+from pocketface.compression.training.datamodule import epoch_views, index_loader
 from pocketface.compression.training.loop import (
     WEIGHTS,
     SeededTraining,
@@ -73,13 +73,7 @@ class DegradedPairs(pl.LightningDataModule):
         self._fixed = TensorDataset(*(torch.cat(side) for side in zip(*parts, strict=True)))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        count = len(self.cache)
-        return DataLoader(
-            TensorDataset(torch.arange(count)),
-            batch_size=min(self.spec.train.batch_size, count),
-            sampler=EpochOrder(count, self.seed),
-            drop_last=True,  # a last batch of a few faces would give batch norm poor statistics
-        )
+        return index_loader(len(self.cache), self.spec.train.batch_size, self.seed)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self._fixed, batch_size=64)
@@ -91,7 +85,7 @@ class DegradedPairs(pl.LightningDataModule):
 
     def draw(self, index: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
         """The pairs of these faces in this epoch."""
-        views = np.full_like(index, epoch % self.spec.train.views if self.spec.train.views else epoch)
+        views = epoch_views(index, epoch, self.spec.train.views)
         return self._pairs(self.cache, index, views, self._degrader, turned=True)
 
     def _pairs(

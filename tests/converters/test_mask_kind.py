@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.drawn_labels import write_drawn
+from pocketface.benchmarks.data.labelled import labelled_box
 from pocketface.benchmarks.data.registry import LABELLED
 from pocketface.benchmarks.segmentation import Confusion, figures
 from pocketface.converters.mask_kind import miou_error
-from pocketface.converters.mask_reference import labelled_box, labelled_references, labels_on_grid
+from pocketface.converters.mask_reference import labelled_references, labels_on_grid
 from pocketface.converters.parity import References, compare
 from pocketface.converters.reference import references
 from pocketface.converters.verdict import judge

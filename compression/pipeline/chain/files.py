@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline.chain.inputs import fed
 from pocketface.compression.pipeline.chain.train import TrainedStage
 from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.pipeline.contracts import stage_contract
 from pocketface.compression.pipeline.export import Formats, Subject, export_stages
 from pocketface.compression.pipeline.measure import tolerances
 from pocketface.compression.training.faces import thin
@@ -24,17 +23,8 @@ from pocketface.converters.candidate import Candidate, StageFiles
 from pocketface.converters.examine import examine
 from pocketface.converters.golden_images import golden_images
 from pocketface.converters.parity import References, Run
-from pocketface.sdk.manifest import OutputSpec, Preprocess, Stage, TensorSpec
+from pocketface.sdk.manifest import Stage
 from pocketface.sdk.progress import say
-
-DECODES = {
-    "points": "normalised_points",
-    "score": "face_logit",
-    "pose": "head_pose",
-    "box": "box_correction",
-    "picture": "unit_image",
-}
-"""Output name of our own networks -> how it is decoded."""
 
 Cases = list[dict[str, NDArray[Any]]]
 
@@ -45,33 +35,6 @@ class Alone:
 
     files: StageFiles
     cases: Cases
-
-
-def contract(context: ChainContext, name: str, net: nn.Module) -> Stage:
-    """A stage of the manifest, before it has variants."""
-    described: Any = net
-    size = described.input_size
-    shapes = {
-        "points": (1, getattr(net, "n_points", 0), 2),
-        "score": (1,),
-        "pose": (1, 3),
-        "box": (1, 4),
-        "picture": (1, 3, size, size),
-    }
-    return Stage(
-        name=name,
-        task=described.task,
-        preprocess=Preprocess(size=size, mean=described.mean, std=described.std),
-        inputs=(TensorSpec(name="image", shape=(1, 3, size, size)),),
-        outputs=tuple(
-            OutputSpec(name=output, shape=shapes[output], decode=DECODES[output])  # type: ignore[arg-type]
-            for output in described.output_names
-        ),
-        scheme=context.split.scheme if described.task == "landmarks" else None,
-        parameters=count_parameters(net),
-        flops=flops(net),
-        variants=(),
-    )
 
 
 def candidates(
@@ -115,7 +78,7 @@ def candidates(
 def alone(context: ChainContext, trained: TrainedStage, formats: Mapping[str, Sequence[str]]) -> Alone:
     """A landmark network by itself, on golden cases of its own."""
     net = trained.load()
-    stage, run = contract(context, "landmarks", net), reference.torch_run(net)
+    stage, run = stage_contract("landmarks", net, context.split.scheme), reference.torch_run(net)
     cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(1)]
     golden = reference.golden_references(cases, stage)
     return Alone(StageFiles(stage, candidates(context, trained, stage, run, golden, formats)), cases)

@@ -32,9 +32,8 @@ from pocketface.benchmarks.video import ROWS as VIDEO_ROWS
 from pocketface.benchmarks.video import VideoResult, evaluate_video
 from pocketface.compression.pipeline.chain.files import Alone
 from pocketface.compression.pipeline.context import ChainContext
-from pocketface.compression.pipeline.provenance import provenance
+from pocketface.compression.pipeline.drafts import bundle_of
 from pocketface.compression.training.faces import thin
-from pocketface.converters.bundle import write_bundle
 from pocketface.converters.candidate import StageFiles
 from pocketface.converters.executors import executor_of
 from pocketface.sdk.backends.registry import has_executor
@@ -163,30 +162,6 @@ def _steps(
             }
         found.append(left)
     return found
-
-
-def bundle_of(
-    context: ChainContext,
-    path: Path,
-    files: Sequence[StageFiles],
-    cases: Sequence[Mapping[str, NDArray[Any]]],
-    default: str,
-) -> Path:
-    """Write a bundle to measure on; of one network, or of a chain."""
-    kind: dict[str, Any] = (
-        {"stages": files} if len(files) > 1 else {"stage": files[0].stage, "candidates": files[0].candidates}
-    )
-    return write_bundle(
-        path,
-        name=context.recipe.name,
-        default=default,
-        golden=cases,
-        card="",
-        provenance=provenance(context),
-        weights_licence=context.recipe.weights_licence,
-        force=True,
-        **kind,
-    )
 
 
 def _accuracy(context: ChainContext, path: Path, ids: list[str], keys: list[str]) -> dict[str, Accuracy]:

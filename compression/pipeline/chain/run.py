@@ -18,13 +18,14 @@ from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe
 from pocketface.compression.models.checkpoint import save_network
 from pocketface.compression.pipeline import gates
-from pocketface.compression.pipeline.chain.files import Cases, alone, candidates, contract
+from pocketface.compression.pipeline.chain.files import Cases, alone, candidates
 from pocketface.compression.pipeline.chain.measure import Measured, measure_chains
 from pocketface.compression.pipeline.chain.restored import restored_stage
 from pocketface.compression.pipeline.chain.results import RESULTS, collect, write_chain_report
 from pocketface.compression.pipeline.chain.table import measure_networks, table_formats
 from pocketface.compression.pipeline.chain.train import TrainedStage, chain_networks
 from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.pipeline.contracts import stage_contract
 from pocketface.compression.pipeline.provenance import chain_card, provenance
 from pocketface.compression.recipe_file import dump_recipe
 from pocketface.compression.variants import check_formats, check_settings
@@ -79,7 +80,7 @@ def compress_chain(context: ChainContext) -> ChainResult:
     networks = chain_networks(context)
     trained = {name: networks[name] for name in ORDER if name in networks}
     nets: dict[str, nn.Module] = {name: item.load() for name, item in trained.items()}
-    stages = {name: contract(context, name, net) for name, net in nets.items()}
+    stages = {name: stage_contract(name, net, context.split.scheme) for name, net in nets.items()}
     for name, net in nets.items():
         # Beside the bundle, for `verify --layers` and `pocketface export`.
         save_network(net, context.run / f"{name}.safetensors", trained[name].spec.model)

@@ -15,25 +15,15 @@ from pocketface.benchmarks.data.fingerprint import dataset_hash
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.papers.rule import FileRow, Speed
 from pocketface.benchmarks.side_by_side import measure_together
-from pocketface.compression.models.registry import ModelSpec
-from pocketface.compression.pipeline.chain.files import Alone, Cases, contract
-from pocketface.compression.pipeline.chain.measure import bundle_of
+from pocketface.compression.pipeline.chain.files import Alone
 from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.pipeline.drafts import KNOWN, bundle_of, known_bundle
 from pocketface.compression.recipe import ExportSpec
-from pocketface.compression.trial import random_network
-from pocketface.compression.variants import make
-from pocketface.converters import reference
-from pocketface.converters.candidate import Candidate, StageFiles
-from pocketface.converters.examine import examine
-from pocketface.converters.golden_images import golden_images
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.predictor import Predictor
 from pocketface.sdk.progress import say
 
 TABLE_VERSION = 1
-
-KNOWN = ModelSpec(name="mobilenetv2", input_size=224)
-"""What every engineer has a feeling for; random weights take the same time as trained ones."""
 
 
 def table_formats(spec: ExportSpec) -> dict[str, tuple[str, ...]]:
@@ -57,7 +47,7 @@ def measure_networks(context: ChainContext, lone: Mapping[str, Alone], chain: Pa
 
     def build(folder: Path) -> None:
         with ExitStack() as stack:
-            known = _known(context, folder / "known", format)
+            known = known_bundle(context, folder / "known", format)
             entries = {f"{KNOWN.name} {KNOWN.input_size}": (stack.enter_context(open_bundle(known)), f"fp32.{format}")}
             opened = stack.enter_context(open_bundle(chain))
             same = [f"{precision}.{format}" for precision in precisions]
@@ -92,14 +82,3 @@ def measure_networks(context: ChainContext, lone: Mapping[str, Alone], chain: Pa
     }
     done = context.store.stage("table", TABLE_VERSION, inputs, build)
     return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=Speed)
-
-
-def _known(context: ChainContext, folder: Path, format: str) -> Path:
-    """A bundle of the network that others are held against."""
-    net = random_network(KNOWN, n_points=context.split.scheme.points)
-    stage, run = contract(context, "landmarks", net), reference.torch_run(net)
-    cases: Cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(1)]
-    folder.mkdir(parents=True, exist_ok=True)
-    exported = make(net, format, "fp32", folder, input_size=KNOWN.input_size)
-    found: Candidate = examine(exported, golden=reference.golden_references(cases, stage))
-    return bundle_of(context, folder / "bundle", [StageFiles(stage, [found])], cases, found.id)

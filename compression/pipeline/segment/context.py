@@ -3,32 +3,20 @@ only when asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
-from pocketface.benchmarks.data.label_files import labelled_hash
+from pocketface.benchmarks.data.label_files import labelled_hash, labelled_source
 from pocketface.benchmarks.data.labelled import Labelled
 from pocketface.compression.label_cache import LabelCache, build_label_cache
-from pocketface.compression.pipeline.store import Store
+from pocketface.compression.pipeline.context import AnyContext
 from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.compression.training.labelled import LabelledSplit, read_labelled_split
+from pocketface.sdk.manifest import DataSource
 from pocketface.sdk.progress import track
 
 
-@dataclass
-class SegmentContext:
-    """One run; attributes as those of `RunContext`."""
-
-    recipe: SegmentRecipe
-    data: Path
-    run: Path
-    skip_bad: bool = False
-    progress: bool = True
-    store: Store = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.store = Store(self.run)
+class SegmentContext(AnyContext[SegmentRecipe]):
+    """A run on labelled pictures."""
 
     @cached_property
     def split(self) -> LabelledSplit:
@@ -38,6 +26,12 @@ class SegmentContext:
     def training_hash(self) -> str:
         """Of the pictures that training and validation see, in this split."""
         return labelled_hash(self.split.train)[:32] + labelled_hash(self.split.validation)[:32]
+
+    @cached_property
+    def sources(self) -> tuple[DataSource, ...]:
+        split, name = self.split, self.recipe.data.name
+        parts = (("train", split.train), ("validation", split.validation), ("test", split.test))
+        return tuple(labelled_source(found, name=name, split=part, licence=split.licence) for part, found in parts)
 
     @cached_property
     def train_cache(self) -> LabelCache:

@@ -79,7 +79,7 @@ class MobileSegment(SegmentNet):
     """
 
     def __init__(self, *, n_classes: int, width: float, input_size: int, options: MobileOptions) -> None:
-        check_multiple("hair_mobile", input_size, 2**options.levels)
+        check_multiple("mobile_segment", input_size, 2**options.levels)
         trunk = MobileTrunk(options.trunk, input_size=input_size, levels=options.levels)
         super().__init__(
             n_classes=n_classes,
