@@ -19,6 +19,7 @@ from pocketface.benchmarks.data.degrade import degradation, degrade
 from pocketface.benchmarks.reports.sheet import contact_sheet
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.chain import StageRunner, View, onward
+from pocketface.sdk.commands import parse_box
 from pocketface.sdk.errors import BundleError, PocketfaceError
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.geometry import Box, Crop
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
-        image, box = read_image(given.photo), Box(*map(float, given.box.split(",")))
+        image, box = read_image(given.photo), parse_box(given.box)
         with open_bundle(given.bundle) as bundle:
             sheet = chain_sheet(Predictor(bundle), image, box, seed=given.seed)
         write_atomic(given.out, sheet, force=True)

@@ -26,12 +26,13 @@ from rich.table import Table
 
 from pocketface.benchmarks.machine import Machine, busy_share, this_machine
 from pocketface.benchmarks.peak_rss import peak_rss_mb
+from pocketface.sdk.any_predictor import AnyPredictor, predictor_of
 from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.errors import BadInputError, BundleError, EnvironmentProblemError
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.manifest import Latency
-from pocketface.sdk.predictor import Predictor, runnable
+from pocketface.sdk.predictor import runnable
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all); a step is a round of all variants, or a memory measurement."""
@@ -273,12 +274,12 @@ def _ready(
     image: NDArray[np.uint8],
     boxes: Sequence[Sequence[float]] | None,
     skipped: dict[str, str],
-) -> dict[str, Predictor]:
+) -> dict[str, AnyPredictor]:
     """Load each variant and run it once; one whose file is broken goes to ``skipped``, the others are measured."""
     predictors = {}
     for name in names:
         try:
-            predictor = Predictor(bundle, variant=name, threads=threads)
+            predictor = predictor_of(bundle, variant=name, threads=threads)
             predictor(image, boxes)
         except BundleError as error:
             skipped[name] = str(error)
@@ -288,7 +289,7 @@ def _ready(
 
 
 def interleave(
-    predictors: dict[str, Predictor],
+    predictors: dict[str, AnyPredictor],
     image: NDArray[np.uint8],
     boxes: Sequence[Sequence[float]] | None,
     runs: int,

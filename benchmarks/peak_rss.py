@@ -77,17 +77,18 @@ def main() -> None:
     parser.add_argument("variant")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    from pocketface.sdk.any_predictor import predictor_of
     from pocketface.sdk.bundle import open_bundle
-    from pocketface.sdk.predictor import Predictor
 
     with open_bundle(options.bundle) as bundle:
-        predictor = Predictor(bundle, variant=options.variant, threads=options.threads)
+        predictor = predictor_of(bundle, variant=options.variant, threads=options.threads)
         import numpy as np
 
         for _ in range(RUNS):
             for runner in predictor.stages:
-                image = runner.stage.inputs[0]
-                runner.predict_tensor(np.zeros(image.shape, image.dtype))
+                image, *others = (np.zeros(spec.shape, spec.dtype) for spec in runner.stage.inputs)
+                names = [spec.name for spec in runner.stage.inputs[1:]]
+                runner.predict_tensor(image, dict(zip(names, others, strict=True)))
     print(json.dumps({"peak_rss_mb": own_peak_rss() / 1e6}))
 
 

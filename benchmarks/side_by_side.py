@@ -12,10 +12,10 @@ import numpy as np
 
 from pocketface.benchmarks.latency import SETTLE_MS, LatencyResult, check_plan, interleave, latency_of
 from pocketface.benchmarks.machine import busy_share, this_machine
+from pocketface.sdk.any_predictor import predictor_of
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.manifest import Latency
-from pocketface.sdk.predictor import Predictor
 
 
 def measure_together(
@@ -47,7 +47,7 @@ def measure_together(
     boxes = [tuple(float(value) for value in case["box"])]
     rows: list[tuple[str, Latency]] = []
     for count in threads:
-        predictors = {name: Predictor(own, variant=id, threads=count) for name, (own, id) in entries.items()}
+        predictors = {name: predictor_of(own, variant=id, threads=count) for name, (own, id) in entries.items()}
         times = interleave(predictors, case["image"], boxes, runs, warmup, seed + count, settle_ms, lambda: None)
         base = float(np.median(times[reference][0][:, 1]))
         for name, (parts, each) in times.items():

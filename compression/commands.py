@@ -13,6 +13,8 @@ from pocketface.sdk.options import Force, Json, example
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from pocketface.compression.pipeline.context import ChainContext, Context
     from pocketface.compression.pipeline.segment.context import SegmentContext
 
@@ -50,10 +52,14 @@ def compress(
     from pocketface.compression.pipeline.context import ChainContext
     from pocketface.compression.pipeline.result import result_json
     from pocketface.compression.pipeline.run import compress as run
+    from pocketface.compression.pipeline.segment.context import SegmentContext
 
     context = _context(recipe, data, out, set, skip_bad, threads, quiet)
     if isinstance(context, ChainContext):
         _compress_chain(context, json, force)
+        return
+    if isinstance(context, SegmentContext):
+        _compress_masks(context, json, force)
         return
     result = run(_landmarks(context))
     if json is not None:
@@ -66,19 +72,30 @@ def compress(
 
 
 def _compress_chain(context: ChainContext, json: str | None, force: bool) -> None:
-    import msgspec
-
     from pocketface.compression.pipeline.chain.results import RESULTS, chain_table
     from pocketface.compression.pipeline.chain.run import compress_chain
 
     result = compress_chain(context)
+    _tell(context.run, RESULTS, chain_table(result.measured), result.bundle, json, force)
+
+
+def _compress_masks(context: SegmentContext, json: str | None, force: bool) -> None:
+    from pocketface.compression.pipeline.segment.results import RESULTS, mask_table
+    from pocketface.compression.pipeline.segment.run import compress_masks
+
+    result = compress_masks(context)
+    _tell(context.run, RESULTS, mask_table(result.accuracy), result.bundle, json, force)
+
+
+def _tell(run: Path, figures: str, table: Table, bundle: Path | None, json: str | None, force: bool) -> None:
+    """What a run ended with: its figures as JSON, or a table and where everything is."""
+    import msgspec
+
     if json is not None:
-        write_json(msgspec.json.decode((context.run / RESULTS).read_bytes()), json, force=force)
+        write_json(msgspec.json.decode((run / figures).read_bytes()), json, force=force)
     if json != "-":
-        console().print(chain_table(result.measured))
-        console().print(
-            f"bundle {result.bundle}\nreport {context.run / 'report.html'}\nfigures {context.run / RESULTS}"
-        )
+        console().print(table)
+        console().print(f"bundle {bundle}\nreport {run / 'report.html'}\nfigures {run / figures}")
 
 
 @example("pocketface train compression/recipes/rule68.yaml --network relocalize --data 300w --out runs/rule68")
@@ -134,13 +151,18 @@ def results(
     readme: Annotated[Path | None, typer.Option(help="Also renew the table between this file's markers.")] = None,
 ) -> None:
     """Write a results page from what a run stored, or again from its .json."""
-    from pocketface.benchmarks.papers import rule, rule_page
+    from pocketface.benchmarks.papers import masks, masks_page, rule, rule_page
     from pocketface.compression.pipeline.chain.results import is_chain
     from pocketface.compression.pipeline.page import collect, read_results, update_readme, write_page
+    from pocketface.compression.pipeline.segment.results import is_masks
 
     if is_chain(run):
         figures = rule.read(run if run.suffix == ".json" else run / rule.RESULTS)
         rule_page.write(figures, page)
+        print(f"wrote {page} and {page.with_suffix('.json')}")
+        return
+    if is_masks(run):
+        masks_page.write(masks.read(run if run.suffix == ".json" else run / masks.RESULTS), page)
         print(f"wrote {page} and {page.with_suffix('.json')}")
         return
     source = read_results(run) if run.suffix == ".json" else collect(run)

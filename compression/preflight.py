@@ -10,19 +10,19 @@ import msgspec
 
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.models.registry import ModelSpec
-from pocketface.compression.recipe import Recipe
 from pocketface.compression.recipe_file import AnyRecipe
 from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.compression.trial import Trial, random_network, try_variants
 from pocketface.compression.variants import check_formats, check_settings
-from pocketface.sdk.errors import BadInputError, ConfigError
+from pocketface.sdk.classes import load_classes
+from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.schemes import load_scheme
 
 
-def networks(recipe: Recipe | ChainRecipe) -> dict[str, ModelSpec]:
+def networks(recipe: AnyRecipe) -> dict[str, ModelSpec]:
     """The recipe's different networks: role -> what to build. Of one network's recipe, the student comes first; it is
     what ships."""
-    if isinstance(recipe, ChainRecipe):
+    if isinstance(recipe, ChainRecipe | SegmentRecipe):
         found = {name: spec.model for name, spec in recipe.networks().items()}
     else:
         found = {"student": recipe.student.model, **{name: spec.model for name, spec in recipe.teachers.items()}}
@@ -52,7 +52,8 @@ def preflight(
 
     Args:
         recipe: what will be trained.
-        roles: ``"student"``, names of teachers, ``"ablation"``; of a chain, ``ChainRecipe.networks`` (default: all).
+        roles: ``"student"``, names of teachers, ``"ablation"``; of a chain, ``ChainRecipe.networks``; of masks,
+            ``SegmentRecipe.networks``: ``"teacher"``, ``"student"``, ``"row-NAME"`` (default: all).
         formats: of the recipe's (default: all).
         say: told before each variant.
 
@@ -60,29 +61,26 @@ def preflight(
         One trial a variant.
 
     Raises:
-        ConfigError, UnknownNameError: the recipe names formats, precisions or settings that do not exist, or is for
-            masks.
+        ConfigError, UnknownNameError: the recipe names formats, precisions, settings, landmarks or classes that do not
+            exist.
         BadInputError: a role or format that the recipe does not have.
     """
     spec = recipe.export
     check_formats(spec.formats)
     check_settings(spec.options, spec.quantize)
-    if isinstance(recipe, SegmentRecipe):
-        raise ConfigError(
-            f"recipe {recipe.name!r} is for masks",
-            expected="a recipe of landmarks or of a chain",
-            next="Networks of masks cannot be tried before training yet",
-        )
     every = networks(recipe)
     known = [role for name in every for role in name.split(", ")]
     _refuse_unknown("network", roles, known)
     _refuse_unknown("format", formats, list(spec.formats))
     wanted = {name: spec.formats[name] for name in spec.formats if not formats or name in formats}
-    points = load_scheme(recipe.data.scheme).points
+    if isinstance(recipe, SegmentRecipe):
+        outputs = {"n_classes": len(load_classes(recipe.data.classes).names)}
+    else:
+        outputs = {"n_points": load_scheme(recipe.data.scheme).points}
     for name, model in every.items():
         if roles and not set(roles) & set(name.split(", ")):
             continue
-        net = random_network(model, seed=recipe.seed, pixels=spec.input == "pixels", n_points=points)
+        net = random_network(model, seed=recipe.seed, pixels=spec.input == "pixels", **outputs)
         with tempfile.TemporaryDirectory(prefix="pocketface-preflight-") as folder:
             yield from try_variants(
                 f"{model.name} {model.input_size} ({name})",

@@ -22,11 +22,12 @@ from torch import nn
 
 from pocketface.compression.models.gtn import StagedNet
 from pocketface.compression.models.registry import ModelSpec, build_network
+from pocketface.compression.quantize.inputs import with_others
 from pocketface.compression.variants import make, settings_for
 from pocketface.converters.audit import audit
 from pocketface.converters.executors.errors import CannotRunError
 from pocketface.converters.formats.base import ConversionError, Exported
-from pocketface.converters.formats.interface import output_names
+from pocketface.converters.formats.interface import INPUT, output_names
 from pocketface.converters.parity import backend_of
 from pocketface.converters.pixels import PixelInput
 from pocketface.sdk.errors import EnvironmentProblemError, PocketfaceError
@@ -34,9 +35,11 @@ from pocketface.sdk.errors import EnvironmentProblemError, PocketfaceError
 MAX_RELATIVE_ERROR = {"fp32": 1e-5, "fp16": 2e-2}
 """Bounds on max|a - b| / max|a| of each output, where arithmetic alone differs."""
 
-MIN_SQNR = {"w8": 24.0, "pal6": 12.0, "pal4": 4.0, "w8a8": 8.0}
+MIN_SQNR = {"w8": 20.0, "pal6": 9.0, "pal4": 2.0, "w8a8": 8.0}
 """Bounds on the signal-to-quantization-noise ratio of all outputs together, decibels, where weights are rounded. Random
-weights have no redundancy, so the bounds are lenient; a wrong scale, channel or layout is below 0."""
+weights have no redundancy, so the bounds are lenient; a wrong scale, channel or layout is below 0. In w8 an
+EfficientNet-Lite0 has 33 dB with pooled features and 26 dB with its whole last map, and a U-Net, which magnifies that
+map's noise by eight convolutions without shortcuts, 22 dB; in pal6 it has 11 dB, in pal4 4 dB."""
 
 PICTURES = 4
 
@@ -68,21 +71,32 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
-def random_network(spec: ModelSpec, *, seed: int = 0, pixels: bool = False, n_points: int = 68) -> nn.Module:
+def random_network(
+    spec: ModelSpec, *, seed: int = 0, pixels: bool = False, n_points: int = 68, n_classes: int = 2
+) -> nn.Module:
     """A network with random weights and the batch-norm statistics of random pictures, in evaluation mode.
 
     Args:
         spec: what to build; pretrained weights are not loaded.
         pixels: take uint8 pixels and normalise inside.
+        n_points: of landmarks.
+        n_classes: of a mask, the background included.
     """
     torch.manual_seed(seed)
-    net: Any = build_network(msgspec.structs.replace(spec, init="scratch"), n_points=n_points).train()
+    scratch = msgspec.structs.replace(spec, init="scratch")
+    net: Any = build_network(scratch, n_points=n_points, n_classes=n_classes).train()
     for block in net.modules():
         if getattr(block, "shortcut", False):
             # A block adds little to its shortcut, as in trained networks (Goyal et al. 2017, 5.1, start at zero).
             # Otherwise random ones are chaotic: rounding grows from block to block, float32's a hundredfold.
             *_, last = (module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
             nn.init.constant_(last.weight, 0.1)
+        elif hasattr(block, "downsample"):
+            nn.init.constant_(block.bn2.weight, 0.1)  # a ResNet's block, whose last batch norm may be its shortcut's
+    for module in net.modules():
+        if hasattr(module, "start_at_zero"):
+            # The input of a previous mask: what it adds to the picture's first convolution should be as large.
+            nn.init.kaiming_normal_(module.conv.weight)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.any():
             nn.init.normal_(module.weight, std=0.003)  # it starts at nothing, and nothing would be compared
@@ -99,7 +113,8 @@ def random_network(spec: ModelSpec, *, seed: int = 0, pixels: bool = False, n_po
     size = spec.input_size
     with torch.no_grad():
         for batch in range(2):
-            net(_normalised(pictures(8, size, seed=1000 + batch), net))
+            others = others_of(net, 8, size, seed=1000 + batch)
+            net(_normalised(pictures(8, size, seed=1000 + batch), net), *map(torch.from_numpy, others.values()))
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
     net.eval()
@@ -120,6 +135,25 @@ def pictures(count: int, size: int, *, seed: int = 0) -> NDArray[np.uint8]:
 def inputs_of(net: nn.Module, images: NDArray[np.uint8]) -> NDArray[Any]:
     """Pictures as a network takes them: normalised float32, or the pixels themselves."""
     return images if isinstance(net, PixelInput) else _normalised(images, net).numpy()
+
+
+def others_of(net: nn.Module, count: int, size: int, *, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """What a network takes beside pictures: input name -> (count, C, M, M) float32, class probabilities of 0 and 1 in a
+    grid of 4 x 4 random classes, as the masks of frames before are sharp and of one piece.
+
+    Args:
+        net: its ``example_inputs`` say what it takes, see converters/formats/interface.py.
+        size: side of the pictures, pixels.
+    """
+    make_examples = getattr(net, "example_inputs", None)
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, value in (make_examples(size) if make_examples else {}).items():
+        if name != INPUT:
+            classes, side = value.shape[1], value.shape[-1]
+            index = np.arange(side) * 4 // side
+            cells = np.random.default_rng(seed).integers(0, classes, (count, 4, 4))[:, index][:, :, index]
+            found[name] = np.ascontiguousarray(np.eye(classes, dtype=np.float32)[cells].transpose(0, 3, 1, 2))
+    return found
 
 
 def try_variants(
@@ -145,8 +179,10 @@ def try_variants(
         say: told before each variant.
     """
     images = inputs_of(net, pictures(PICTURES, size, seed=1))
-    calibration = inputs_of(net, pictures(16, size, seed=2))
-    truth = _torch_outputs(net, images)
+    others = others_of(net, PICTURES, size, seed=1)
+    calibration = with_others(inputs_of(net, pictures(16, size, seed=2)), others_of(net, 16, size, seed=2))
+    given = {INPUT: images, **others}
+    truth = _torch_outputs(net, given)
     for format, precisions in formats.items():
         fp32: Exported | None = None
         failed: PocketfaceError | None = None
@@ -168,7 +204,7 @@ def try_variants(
                     calibration=calibration,
                     options=settings,
                 )
-                found = _judged(made, images, truth)
+                found = _judged(made, given, truth)
             except PocketfaceError as error:
                 # The files are gone afterwards, logs too.
                 reason = error.text() if isinstance(error, ConversionError) else str(error)
@@ -191,7 +227,9 @@ def try_variants(
                 )
 
 
-def _judged(made: Exported, images: NDArray[Any], truth: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+def _judged(
+    made: Exported, given: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[np.float32]]
+) -> dict[str, Any]:
     """Status, reason and figures of a file that was made."""
     problems = list(audit(made, made.format, made.precision).problems)
     try:
@@ -200,7 +238,7 @@ def _judged(made: Exported, images: NDArray[Any], truth: Mapping[str, NDArray[np
         if problems:
             return {"status": "failed", "reason": "; ".join(problems)}
         return {"status": "unverified", "reason": str(error)}
-    rows = [backend.run({"image": images[index : index + 1]}) for index in range(len(images))]
+    rows = [backend.run({name: value[index : index + 1] for name, value in given.items()}) for index in range(PICTURES)]
     outputs = {name: np.concatenate([row[name] for row in rows]) for name in truth}
     largest, sqnr = relative_error(outputs, truth), sqnr_db(outputs, truth)
     bound, floor = MAX_RELATIVE_ERROR.get(made.precision), MIN_SQNR.get(made.precision, 3.0)
@@ -236,10 +274,13 @@ def sqnr_db(outputs: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[Any
     return math.inf if noise == 0 else 10 * math.log10(len(truth) / noise)
 
 
-def _torch_outputs(net: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def _torch_outputs(net: nn.Module, given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     names = output_names(net)
     with torch.no_grad():
-        rows = [net(torch.from_numpy(images[index : index + 1].copy())) for index in range(len(images))]
+        rows = [
+            net(*(torch.from_numpy(value[index : index + 1].copy()) for value in given.values()))
+            for index in range(PICTURES)
+        ]
     return {
         name: np.concatenate([(row if isinstance(row, tuple) else (row,))[number].numpy() for row in rows])
         for number, name in enumerate(names)

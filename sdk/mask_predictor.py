@@ -40,6 +40,7 @@ class MaskPredictor:
     Attributes:
         manifest: the contract it follows.
         id: of what runs.
+        stages: the one stage that runs; see `Predictor`.
         stage, variant, backend: what runs.
         classes: what a mask's values mean.
         remembers: whether the network is shown the mask of the frame before.
@@ -63,6 +64,7 @@ class MaskPredictor:
             )
         self.id = variant or bundle.manifest.default
         self.runner = StageRunner(bundle, self.id, threads=threads, executor=executor)
+        self.stages = (self.runner,)
         self.stage, self.variant, self.backend = self.runner.stage, self.runner.variant, self.runner.backend
         self.classes = self.stage.class_set
         self.remembers = bool(self.stage.states)

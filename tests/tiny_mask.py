@@ -1,7 +1,7 @@
 """Tiny segmentation networks, what they are converted to, and bundles of them; see tiny_export.py and tiny_chain.py.
 
-``hourglass`` parses faces, with the mask of the frame before (``hourglass_previous``) or without; ``mobile_segment`` finds
-hair. Their weights are random, with batch-norm statistics of their own.
+``hourglass`` parses faces, with the mask of the frame before (``hourglass_previous``) or without; ``mobile_segment``
+finds hair. Their weights are random, with batch-norm statistics of their own.
 """
 
 from __future__ import annotations

@@ -329,7 +329,7 @@ def face_box(labels: NDArray[np.uint8], classes: ClassSet, where: str = "the pic
     return Box(int(columns[0]) - 0.5, top - 0.5, int(columns[-1]) + 0.5, int(rows[-1]) + 0.5)
 
 
-def labelled_box(labels: NDArray[np.uint8], classes: ClassSet, name: str) -> Box:
+def labelled_box(labels: NDArray[np.uint8], classes: ClassSet, name: str = "the picture") -> Box:
     """Of classes with skin, the square around the face, 1.25 times its longer side; of others the whole picture.
 
     Raises:

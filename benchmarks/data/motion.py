@@ -94,6 +94,19 @@ def still_crops(spec: MotionSpec, box: Box, unit: float, *, name: str, seed: int
     ]
 
 
+def framed(box: Box, crop: Crop, size: int) -> Box:
+    """A box of the still as it lies in a frame: its square, upright.
+
+    Args:
+        box: in pixels of the still.
+        crop: where the camera looks.
+        size: side of the frame, pixels.
+    """
+    square = Crop.from_box(box)
+    x, y = ((crop.to_normalised([(square.cx, square.cy)])[0].astype(np.float64) + 0.5) * size - 0.5).tolist()
+    return Crop(x, y, square.side / crop.side * size).box
+
+
 def frames(
     face: Face, spec: MotionSpec, *, normaliser: tuple[int, int] = (36, 45), seed: int = 0, every: int = 1
 ) -> Iterator[Frame]:

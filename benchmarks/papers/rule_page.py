@@ -11,13 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import msgspec
-
+from pocketface.benchmarks.papers import common
+from pocketface.benchmarks.papers.common import speed_rows, warned
 from pocketface.benchmarks.papers.rule import NetworkRow, RuleResults, Speed
-from pocketface.benchmarks.reports.markdown import header, mean_and_range
+from pocketface.benchmarks.reports.markdown import mean_and_range
 from pocketface.benchmarks.reports.paired import paired
-from pocketface.benchmarks.reports.sections import Row, Section, section_markdown
-from pocketface.sdk.files import write_atomic
+from pocketface.benchmarks.reports.sections import Row, Section
 
 TABLE_I = {
     "teacher-landmarks": ("AC-DC", "acdc", 4.49, 5.29, 500),
@@ -45,24 +44,13 @@ VIDEO = {
 
 
 def write(results: RuleResults, path: Path) -> None:
-    """Write the page, and its figures beside it as ``.json``; what people have to say about them stands in
-    ``NAME.notes.md``."""
-    command = f"pocketface results {path.with_suffix('.json')} --page {path}"
-    notes = path.with_suffix(".notes.md")
-    text = page(results, command=command, notes=notes.read_text("utf-8") if notes.exists() else "")
-    write_atomic(path, text.encode(), force=True)
-    figures = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
-    write_atomic(path.with_suffix(".json"), figures, force=True)
+    """Write the page and its figures, see ``common.write``."""
+    common.write(results, path, page)
 
 
 def page(results: RuleResults, *, command: str, notes: str = "") -> str:
     """The whole page, Markdown."""
-    parts = [header(title(results), command=command, facts=facts(results))]
-    parts += [section_markdown(section) for section in sections(results)]
-    if notes:
-        parts.append(f"## What surprised us\n\n{notes}")
-    parts.append(f"## Recipe\n\n```yaml\n{results.recipe}```\n")
-    return "\n".join(parts)
+    return common.page(results, title=title(results), sections=sections(results), command=command, notes=notes)
 
 
 def title(results: RuleResults) -> str:
@@ -72,14 +60,7 @@ def title(results: RuleResults) -> str:
 
 def facts(results: RuleResults) -> dict[str, str]:
     """Where the figures come from."""
-    splits = ", ".join(f"{part.faces} {part.split}" for part in results.data)
-    return {
-        "data": f"{results.data[0].name}: {splits}; SHA-256 {results.data[-1].sha256[:16]} (test)",
-        "seed": str(results.seed),
-        "recipe": f"{results.name}, SHA-256 {results.recipe_sha256[:16]}",
-        "commit": results.commit,
-        "machine": results.machine,
-    }
+    return common.facts(results)
 
 
 def sections(results: RuleResults) -> list[Section]:
@@ -115,20 +96,16 @@ def sections(results: RuleResults) -> list[Section]:
             "Stills that a camera moves over; every box comes from the landmarks of the frame before.",
             video_table(results),
         ),
-        Section("Chains", _warned("On clean faces; one thread.", results.warning), chains_table(results)),
+        Section("Chains", warned("On clean faces; one thread.", results.warning), chains_table(results)),
         Section(
             "Speed",
-            _warned(
+            warned(
                 f"Ratios of inference to {results.speed.reference}, all in one interleaved run.", results.speed.warning
             ),
             speed_table(results),
         ),
     ]
     return [section for section in found if section.rows]
-
-
-def _warned(text: str, warning: str) -> str:
-    return f"{text} Warning: {warning}." if warning else text
 
 
 def table_one(results: RuleResults) -> list[Row]:
@@ -295,12 +272,4 @@ def chains_table(results: RuleResults) -> list[Row]:
 
 def speed_table(results: RuleResults) -> list[Row]:
     """Whole chains and single networks against a network that everyone knows: one interleaved run."""
-    rows: list[Row] = []
-    for name, found in results.speed.latency.items():
-        row: dict[str, Any] = {"network or chain": name}
-        for item in found:
-            threads = f"{item.threads} thread{'s' if item.threads > 1 else ''}"
-            row |= {f"p50 ms, {threads}": item.p50_ms, f"ratio, {threads}": item.ratio}
-            row |= {f"{stage} ms, {threads}": value for stage, value in item.stages.items()}
-        rows.append(row)
-    return rows
+    return speed_rows(results.speed.latency, "network or chain")

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pocketface.benchmarks.reports.data import Gate
+from pocketface.benchmarks.reports.sections import Section
+from pocketface.benchmarks.reports.text import error
 from pocketface.compression.recipe import GateSpec
 from pocketface.converters.bundle import Candidate
 from pocketface.converters.verdict import judge
@@ -52,6 +54,30 @@ def _parity(spec: GateSpec, candidate: Candidate) -> Gate:
     verdict = judge(parity, bounds)
     passed = verdict.status == "passed"
     return Gate(gate=name, variant=candidate.id, figure=figure, bound=bound, passed=passed, note=verdict.reason)
+
+
+def gate_sections(gates: Sequence[Gate]) -> list[Section]:
+    """The gates as a section of a report; none without gates."""
+    rows = [
+        {"variant": gate.variant, "gate": gate.gate, "figure": error(gate.figure), "bound": error(gate.bound)}
+        | {"held": {True: "yes", False: "no", None: "not checked"}[gate.passed], "": gate.note}
+        for gate in gates
+    ]
+    return [Section("Gates", "", rows)] if rows else []
+
+
+def held(gates: Sequence[Gate]) -> str:
+    """How many were, in words."""
+    return f"{sum(gate.passed is True for gate in gates)} of {len(gates)} gates passed."
+
+
+def failures(gates: Sequence[Gate]) -> str:
+    """Those that were not, in words; empty if all were."""
+    return "; ".join(
+        f"{gate.variant}: {gate.gate}: {gate.note or f'{gate.figure:.4g} > {gate.bound:g}'}"
+        for gate in gates
+        if gate.passed is False
+    )
 
 
 def bounded(name: str, variant: str, figure: float, bound: float) -> Gate:

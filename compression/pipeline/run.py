@@ -77,10 +77,10 @@ def compress(context: Context) -> RunResult:
     bundle = _ship(context, found, checked, stage, cases, accuracy["student"], score)
     result = RunResult(networks, accuracy, score, found, variants, checked, stage, notes, bundle)
     write_run_report(context, result)
-    failed = [gate for gate in checked if gate.passed is False]
+    failed = gates.failures(checked)
     if failed:
         raise GateFailedError(
-            "; ".join(f"{g.variant}: {g.gate}: {g.note or f'{g.figure:.4g} > {g.bound:g}'}" for g in failed),
+            failed,
             next=f"See {context.run / 'report.html'}; the artefacts are kept under {context.store.root}",
         )
     return result

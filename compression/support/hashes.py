@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from pocketface.compression.models.registry import MODELS, STAGE_MODELS
+from pocketface.compression.models.registry import MODELS, SEGMENT_MODELS, STAGE_MODELS
 from pocketface.compression.quantize.registry import QUANTIZERS
-from pocketface.compression.support.cases import Case
+from pocketface.compression.support.cases import N_CLASSES, Case
 from pocketface.converters.executors.registry import EXECUTORS
 from pocketface.converters.formats.registry import EXPORTERS
 from pocketface.sdk.errors import BadInputError
@@ -38,8 +38,9 @@ def row_hash(case: Case, format: str, precision: str) -> str:
     rows are run again with every test run.
     """
     made_by = QUANTIZERS if f"{format}.{precision}" in QUANTIZERS else None
+    networks = next(table for table in (MODELS, STAGE_MODELS, SEGMENT_MODELS) if case.network in table)
     modules = {
-        _module(MODELS if case.network in MODELS else STAGE_MODELS, case.network),
+        _module(networks, case.network),
         _module(EXPORTERS, format),
         "pocketface.compression.trial",
         "pocketface.compression.variants",
@@ -51,6 +52,7 @@ def row_hash(case: Case, format: str, precision: str) -> str:
     content = [
         msgspec.to_builtins(case),
         case.spec.input_size,
+        *([N_CLASSES, case.spec.options, case.quantize.get(f"{format}.{precision}")] * (networks is SEGMENT_MODELS)),
         format,
         precision,
         sorted((name, _source_hash(name)) for name in _with_imports(modules)),
@@ -92,12 +94,17 @@ def _with_imports(modules: set[str]) -> set[str]:
         if name in found:
             continue
         found.add(name)
-        for node in ast.walk(ast.parse(_source(name))):
-            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
-            # Tables name every network and quantizer: a new line in one makes no other row stale.
-            if module.startswith(_FOLLOWED) and not module.endswith(".registry"):
-                waiting.append(module)
+        waiting.extend(_imports(name))
     return found
+
+
+@cache
+def _imports(name: str) -> tuple[str, ...]:
+    """What a module imports of networks, quantizers and exporters."""
+    nodes = ast.walk(ast.parse(_source(name)))
+    modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    # Tables name every network and quantizer: a new line in one makes no other row stale.
+    return tuple(module for module in modules if module.startswith(_FOLLOWED) and not module.endswith(".registry"))
 
 
 @cache

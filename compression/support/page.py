@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from pocketface.benchmarks.reports.markdown import table as markdown
-from pocketface.compression.support.cases import STAGE_SIZE, absent
+from pocketface.compression.support.cases import N_CLASSES, STAGE_SIZE, STORED, WITH_PREVIOUS, absent
 from pocketface.compression.support.table import Row, Table
 from pocketface.compression.trial import MAX_RELATIVE_ERROR, MIN_SQNR
 from pocketface.sdk.files import write_atomic
@@ -32,9 +33,9 @@ def render(table: Table) -> str:
         "promises, and its outputs agree with torch: "
         f"{_bounds()}. "
         "Accuracy of trained networks is in docs/results.\n",
-        f"Input {table.input_size} px, of the stages of a chain {STAGE_SIZE} px. Python {table.python}; "
-        + ", ".join(f"{name} {version}" for name, version in table.tools.items())
-        + ".\n",
+        f"Input {table.input_size} px, of the stages of a chain and of networks of masks {STAGE_SIZE} px. "
+        f"Python {table.python}; " + ", ".join(f"{name} {version}" for name, version in table.tools.items()) + ".\n",
+        f"Masks have {N_CLASSES} classes. {_settings()}\n",
         "## Overview\n",
         markdown(_overview(table.rows)),
         "`mil-reference` executes the saved Core ML package on any machine; it is proof of what the file holds, not a "
@@ -58,8 +59,29 @@ def _bounds() -> str:
     )
 
 
+def _settings() -> str:
+    """What is not at its default, as a recipe would say it."""
+    options = [
+        f"`{name}` with a previous mask has `options: {_yaml({**values, 'previous': True})}`"
+        for name, values in WITH_PREVIOUS.items()
+    ]
+    stored = [
+        f"weights of `{name}` are rounded with `{_yaml(values)}` (`export.quantize` of a recipe): by default the "
+        "quantizers leave more of its values in float32 than the precision may"
+        for name, values in STORED.items()
+    ]
+    return "; ".join([*options, *stored]) + "."
+
+
+def _yaml(values: Mapping[str, object]) -> str:
+    return "{" + ", ".join(f"{name}: {msgspec.json.encode(value).decode()}" for name, value in values.items()) + "}"
+
+
+_INPUTS = {"normalised": [], "pixels": ["uint8 pixels in"], "previous": ["previous mask in"]}
+
+
 def _name(row: Row) -> str:
-    extra = [row.head] * (row.head != "pooled") + ["uint8 pixels in"] * (row.input != "normalised")
+    extra = [row.head] * (row.head != "pooled") + _INPUTS[row.input]
     return row.network + (f" ({', '.join(extra)})" if extra else "")
 
 

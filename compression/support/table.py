@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pocketface.compression.support.cases import INPUT_SIZE, Case, cases, every_format
+from pocketface.compression.support.cases import INPUT_SIZE, N_CLASSES, Case, Input, cases, every_format
 from pocketface.compression.support.hashes import TOOLS, row_hash, tool_version
 from pocketface.compression.trial import Trial, random_network, try_variants
 from pocketface.sdk.errors import BadInputError
@@ -26,7 +26,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     network: str
     head: Literal["pooled", "spatial"]
-    input: Literal["normalised", "pixels"]
+    input: Input
     hash: str
     trial: Trial
 
@@ -93,9 +93,11 @@ def rows(
     Args:
         formats: format -> precisions.
     """
-    net = random_network(case.spec, pixels=case.input == "pixels")
+    net = random_network(case.spec, pixels=case.input == "pixels", n_classes=N_CLASSES)
     with tempfile.TemporaryDirectory(prefix="pocketface-support-") as folder:
-        for trial in try_variants(case.network, net, case.spec.input_size, formats, Path(folder), say=say):
+        for trial in try_variants(
+            case.network, net, case.spec.input_size, formats, Path(folder), quantize=case.quantize, say=say
+        ):
             yield Row(
                 network=case.network,
                 head=case.head,

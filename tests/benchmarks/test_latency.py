@@ -47,7 +47,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch):
                 calls.append((self.variant, self.threads))
                 self.timings = Timings(*next(self.times))
 
-        monkeypatch.setattr(latency, "Predictor", Scripted)
+        monkeypatch.setattr(latency, "predictor_of", Scripted)
         return calls
 
     return install

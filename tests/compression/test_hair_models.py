@@ -13,9 +13,9 @@ from segment_tools import check_onnx, lively, made, pictures, use_small_trunk
 from torch import Tensor
 
 from pocketface.compression.models.checkpoint import load_checkpoint, save_network
-from pocketface.compression.models.mobile_segment import MobileSegment
 from pocketface.compression.models.hair_prior import ASPP, HairPrior
 from pocketface.compression.models.hair_two_stage import BorderRefinement, HairTwoStage
+from pocketface.compression.models.mobile_segment import MobileSegment
 from pocketface.compression.models.registry import ModelSpec, build_model, build_network
 from pocketface.sdk.errors import ConfigError
 

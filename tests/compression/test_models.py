@@ -14,7 +14,7 @@ from pocketface.compression.models.efficientnet import MBConv, PaddedConv2d, Squ
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.models.heads import IMAGENET_MEAN, IMAGENET_STD, LandmarkNet
 from pocketface.compression.models.mobilenetv2 import make_divisible
-from pocketface.compression.models.registry import MODELS, ModelSpec, build_model
+from pocketface.compression.models.registry import MODELS, ModelSpec, build_model, build_network
 from pocketface.sdk.errors import ConfigError, UnknownNameError
 
 
@@ -163,6 +163,22 @@ def test_flops_of_one_convolution_by_hand() -> None:
     heads = 2 * 8 * (2 * 4) + 2 * 8 * 1
     assert flops(net) == convolution + heads
     assert net.training
+
+
+@pytest.mark.parametrize(
+    ("stem", "macs"),
+    # At stem 1 a 3 x 3 convolution of 5 classes on the input's 64 x 64 cells; at stem 4 a 1 x 1 one on half the side.
+    [(1, 64 * 64 * 8 * (3 * 3 * 5)), (4, 32 * 32 * 8 * 5)],
+)
+def test_a_previous_mask_costs_its_convolution(stem: int, macs: int) -> None:
+    options = {"features": 8, "expansion": 2, "dense": False, "stem": stem}
+    without, with_previous = (
+        build_network(
+            ModelSpec(name="hourglass", input_size=64, options={**options, "previous": previous}), n_classes=5
+        ).to("meta")
+        for previous in (False, True)
+    )
+    assert flops(with_previous) - flops(without) == 2 * macs
 
 
 # MobileNetV2

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from test_segment_recipe import TINY as SMALL_MASK
+from test_segment_recipe import raw as masks
 from tiny import NETWORK, tiny_recipe
 from torch import Tensor, nn
 
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.models.mobilenetv2 import build as mobilenetv2
 from pocketface.compression.models.registry import MODELS
+from pocketface.compression.models.segment_blocks import SegmentNet
 from pocketface.compression.preflight import networks, preflight
-from pocketface.compression.recipe_file import dump_recipe
+from pocketface.compression.recipe_file import dump_recipe, parse_recipe
+from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.sdk.cli import main
 from pocketface.sdk.errors import BadInputError, ConfigError
 
@@ -49,6 +53,54 @@ def test_equal_networks_are_tried_once() -> None:
     other = {**small, "model": {**NETWORK["model"], "width": 0.5}}
     found = networks(tiny_recipe({"teachers": {"tough": other, "tolerant": small}}))
     assert {name: spec.width for name, spec in found.items()} == {"student, tolerant": 0.25, "tough": 0.5}
+
+
+def mask_recipe(**changes: Any) -> SegmentRecipe:
+    return parse_recipe(masks(**changes), "masks", SegmentRecipe)
+
+
+def test_the_networks_of_masks_are_the_teacher_the_student_and_the_rows() -> None:
+    assert list(networks(mask_recipe())) == ["teacher, student, row-without hints, row-without hints seed 1"]
+    wide = {**SMALL_MASK, "model": {**SMALL_MASK["model"], "width": 0.5, "init": "package"}}
+    found = networks(mask_recipe(teacher=wide, rows={"wide": wide, "narrow": SMALL_MASK}, repeats={"student": [3]}))
+    assert {name: spec.width for name, spec in found.items()} == {
+        "teacher, row-wide": 0.5,
+        "student, row-narrow, student seed 3": 1.0,
+    }
+
+
+def with_previous(*, pixels: bool = False) -> SegmentRecipe:
+    options = {**SMALL_MASK["model"]["options"], "previous": True}
+    export = {"formats": {"onnx": ["fp32", "fp16"]}, "input": "pixels" if pixels else "normalised"}
+    student = {**SMALL_MASK, "model": {**SMALL_MASK["model"], "options": options}}
+    return mask_recipe(student=student, export=export)
+
+
+def test_a_mask_network_is_built_with_the_classes_of_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[nn.Module] = []
+
+    def keep(name: str, net: nn.Module, *_: Any, **__: Any) -> Iterator[Any]:
+        built.append(net)
+        return iter(())
+
+    monkeypatch.setattr("pocketface.compression.preflight.try_variants", keep)
+    recipe = mask_recipe(data={**masks()["data"], "classes": "face11"})
+    assert list(preflight(recipe)) == []
+    (net,) = built
+    assert isinstance(net, SegmentNet)
+    assert net.n_classes == 11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_mask_network_with_a_previous_mask_is_tried(pixels: bool) -> None:
+    found = list(preflight(with_previous(pixels=pixels), roles=("student",)))
+    assert [(trial.network, trial.precision, trial.status, trial.reason) for trial in found] == [
+        ("hourglass 32 (student)", "fp32", "verified", ""),
+        ("hourglass 32 (student)", "fp16", "verified", ""),
+    ]
+    with pytest.raises(BadInputError, match=r"no network 'ablation'\. Valid: student, teacher, row-without hints"):
+        list(preflight(with_previous(), roles=("ablation",)))
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from pocketface.benchmarks.data.drawn_labels import write_drawn
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.train import check_segment_recipe, segment_networks
-from pocketface.compression.preflight import preflight
 from pocketface.compression.recipe_file import dump_recipe, load_any, load_recipe, parse_recipe
 from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.compression.training.labelled import read_labelled_split
@@ -64,8 +63,6 @@ def test_a_recipe_of_masks_is_told_from_the_others_and_round_trips(tmp_path: Pat
     assert load_any(tmp_path / "again.yaml") == found
     with pytest.raises(ConfigError, match="is for masks"):
         load_recipe(tmp_path / "masks.yaml")
-    with pytest.raises(ConfigError, match="for masks"):
-        list(preflight(found))
 
 
 def test_networks_are_trained_by_name_and_their_teacher_first(folder: Path, tmp_path: Path):

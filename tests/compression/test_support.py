@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from pocketface.compression.models.registry import SEGMENT_MODELS, build_network
 from pocketface.compression.support import hashes
-from pocketface.compression.support.cases import Case, absent, cases, every_format
+from pocketface.compression.support.cases import N_CLASSES, Case, absent, cases, every_format
 from pocketface.compression.support.page import render, write_table
 from pocketface.compression.support.table import (
     Row,
@@ -23,6 +25,7 @@ from pocketface.compression.support.table import (
     wanted_keys,
 )
 from pocketface.compression.trial import Trial
+from pocketface.compression.variants import check_settings
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.manifest import PRECISIONS
 
@@ -62,6 +65,59 @@ def test_a_combination_is_a_row_or_absent_with_a_reason() -> None:
     missing = {(format, precision) for format, precision, reason in absent() if reason}
     assert present | missing == {(format, precision) for format in every_format() for precision in PRECISIONS}
     assert not present & missing
+
+
+def test_every_network_of_masks_is_a_case_and_two_see_a_previous_mask() -> None:
+    masks = [case for case in cases() if case.network in SEGMENT_MODELS]
+    assert {case.network for case in masks if case.input == "normalised"} == set(SEGMENT_MODELS)
+    remembering = [case for case in masks if case.input == "previous"]
+    assert {case.network for case in remembering} == {"hourglass", "mobile_segment"}
+    for case in remembering:
+        net: Any = build_network(case.spec, n_classes=N_CLASSES)
+        assert net.previous
+        check_settings({}, case.quantize)
+
+
+def test_a_mask_row_depends_on_its_network_its_options_and_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(case: Case, module: str) -> bool:
+        before = hashes.row_hash(case, "onnx", "w8")
+        original = hashes._source_hash
+        with monkeypatch.context() as patch:
+            patch.setattr(hashes, "_source_hash", lambda name: "x" if name.endswith(module) else original(name))
+            return hashes.row_hash(case, "onnx", "w8") != before
+
+    parts = {
+        "hourglass": ("models.hourglass", "models.segment_blocks", "models.mobilenetv2", "quantize.inputs"),
+        "unet": ("models.unet", "models.segment_blocks", "models.trunks", "models.efficientnet_lite"),
+        "mobile_segment": ("models.mobile_segment", "models.trunks", "models.efficientnet_lite"),
+        "hair_two_stage": ("models.hair_two_stage", "models.hair_prior", "models.trunks"),
+    }
+    assert set(parts) == set(SEGMENT_MODELS)
+    for name, modules in parts.items():
+        assert all(changed(Case(network=name), module) for module in modules), name
+        assert not changed(Case(network=name), "models.acdc")
+    assert not changed(Case(network="mobilenetv2"), "models.segment_blocks")
+
+    def all_hashes() -> list[str]:
+        hourglass = [Case(network="hourglass"), Case(network="hourglass", input="previous")]
+        return [hashes.row_hash(case, "onnx", precision) for case in hourglass for precision in ("fp32", "w8")]
+
+    def which(name: str, value: dict[str, Any]) -> list[bool]:
+        before = all_hashes()
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pocketface.compression.support.cases.{name}", value)
+            return [now != then for now, then in zip(all_hashes(), before, strict=True)]
+
+    assert len(set(all_hashes())) == 4
+    assert which("WITH_PREVIOUS", {"hourglass": {"stem": 4}}) == [False, False, True, True]
+    assert which("STORED", {"hourglass": {"min_elements": 9}}) == [False, True, False, True]
+
+
+def test_the_page_names_previous_masks_and_the_settings_they_were_tried_with() -> None:
+    page = render(_table(Case(network="hourglass", input="previous")))
+    assert "| hourglass (previous mask in) | onnx | yes" in page
+    assert "`hourglass` with a previous mask has `options: {stem: 2, previous: true}`" in page
+    assert "weights of `hourglass` are rounded with `{min_elements: 256}`" in page
 
 
 CHECKED_AGAIN = 3

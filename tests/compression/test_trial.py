@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_mask
 import torch
 from tiny_export import SIZE, TinyNet, exported, tiny_net
 from torch import Tensor, nn
@@ -83,6 +85,79 @@ def tiny() -> TinyNet:
 
 def tried(folder: Path, net: nn.Module, formats: dict[str, tuple[str, ...]], **settings: Any) -> list[trial.Trial]:
     return list(try_variants("tiny", net, SIZE, formats, folder, **settings))
+
+
+@functools.cache
+def hourglass() -> nn.Module:
+    return random_network(tiny_mask.SPECS["hourglass_previous"], n_classes=11)
+
+
+def test_a_previous_mask_is_of_sharp_probabilities_in_large_pieces() -> None:
+    found = trial.others_of(hourglass(), 3, 32, seed=4)
+    assert list(found) == ["previous"]
+    previous = found["previous"]
+    assert (previous.shape, previous.dtype) == ((3, 11, 32, 32), np.float32)
+    assert np.array_equal(previous.sum(axis=1), np.ones((3, 32, 32)))
+    assert set(np.unique(previous)) == {0.0, 1.0}
+    pieces = previous.reshape(3, 11, 4, 8, 4, 8)
+    assert np.array_equal(pieces.min(axis=(3, 5)), pieces.max(axis=(3, 5)))
+    assert np.array_equal(previous, trial.others_of(hourglass(), 3, 32, seed=4)["previous"])
+    assert not np.array_equal(previous, trial.others_of(hourglass(), 3, 32, seed=5)["previous"])
+    assert trial.others_of(random_network(TINY), 3, 32) == {}
+
+
+def test_a_previous_mask_changes_what_a_random_network_says() -> None:
+    """Trained ones start with a memory at zero; nothing of it would be compared."""
+    net = hourglass()
+    images = torch.from_numpy(trial.inputs_of(net, pictures(4, 32, seed=1)))
+    masks = torch.from_numpy(trial.others_of(net, 4, 32, seed=1)["previous"])
+    with torch.no_grad():
+        said, without = net(images, masks)[0], net(images, torch.zeros_like(masks))[0]
+    assert float((said - without).abs().max() / said.abs().max()) > 0.2
+
+
+def test_batch_norm_knows_pictures_with_a_previous_mask() -> None:
+    """Its first statistics are those of the two convolutions' sum, by numpy over the same sixteen pictures."""
+    net: Any = hourglass()
+    sums = []
+    for seed in (1000, 1001):
+        images = torch.from_numpy(trial.inputs_of(net, pictures(8, 32, seed=seed)))
+        masks = torch.from_numpy(trial.others_of(net, 8, 32, seed=seed)["previous"])
+        with torch.no_grad():
+            sums.append((net.first(images) + net.remember(masks)).double().numpy())
+    means = np.mean([value.mean(axis=(0, 2, 3)) for value in sums], axis=0)
+    assert net.stem[0].running_mean.numpy() == pytest.approx(means, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["hair_two_stage", "unet", "mobile_segment", "hourglass"])
+def test_random_mask_networks_are_no_chaos(name: str) -> None:
+    net = random_network(ModelSpec(name=name, width=0.25, input_size=64), n_classes=3)
+    images = trial.inputs_of(net, pictures(2, 64))
+    noise = np.random.default_rng(0).normal(size=images.shape).astype(np.float32)
+    with torch.no_grad():
+        before, after = (net(torch.from_numpy(value))[0].double() for value in (images, images + 1e-3 * noise))
+    assert float((after - before).square().mean().sqrt() / before.square().mean().sqrt()) < 2e-2
+    assert float(before.std(1).mean()) > 0
+
+
+@pytest.mark.slow
+def test_a_network_with_a_previous_mask_is_verified_with_it(tmp_path: Path) -> None:
+    formats = {"onnx": ("fp32", "w8a8")}
+    found = list(try_variants("hourglass", hourglass(), 32, formats, tmp_path))
+    assert [(item.precision, item.status, item.reason) for item in found] == [
+        (name, "verified", "") for name in ("fp32", "w8a8")
+    ]
+
+
+@pytest.mark.slow
+def test_a_file_that_forgets_the_previous_mask_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgetful: Any = copy.deepcopy(hourglass())
+    nn.init.zeros_(forgetful.remember.conv.weight)
+    original = trial.make
+    monkeypatch.setattr(trial, "make", lambda net, *args, **settings: original(forgetful, *args, **settings))
+    (found,) = try_variants("hourglass", hourglass(), 32, {"onnx": ("fp32",)}, tmp_path)
+    assert found.status == "failed"
+    assert "relative error" in found.reason
 
 
 @pytest.mark.slow

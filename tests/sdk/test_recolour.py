@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from skimage import color
+from skimage.color.colorconv import xyz_from_rgb
 
 from pocketface.sdk.classes import load_classes
 from pocketface.sdk.errors import BadInputError, UnknownNameError
@@ -137,6 +138,73 @@ def test_black_hair_brightens_towards_a_fair_dye_and_no_further_than_asked() -> 
         assert found == pytest.approx(start + lift * (dye - start), abs=6)
     # Dark dye on fair hair goes the other way.
     assert mean(HairDye((20, 15, 15), 1.0)(photo(150, 250), [mask])) < mean(photo(150, 250)) - 20
+
+
+def polar(pixels: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(..., 3) sRGB -> CIELAB lightness, hue in degrees and chroma, each (...), by skimage."""
+    light, a, b = np.moveaxis(color.rgb2lab(pixels / 255), -1, 0)
+    return light, np.rad2deg(np.arctan2(b, a)), np.hypot(a, b)
+
+
+def srgb_limit(light: NDArray[Any], degrees: float) -> NDArray[np.float64]:
+    """(n,) lightness -> the largest CIELAB chroma of this hue that sRGB can show, by a walk outwards from grey: CIELAB
+    inverted as CIE 15 prints it, skimage's matrix and white.
+    """
+    chroma, turn = np.arange(0, 150, 0.2), np.deg2rad(degrees)
+    y = np.broadcast_to((light[:, None] + 16) / 116, (len(light), len(chroma)))
+    f = np.stack([y + chroma * np.cos(turn) / 500, y, y - chroma * np.sin(turn) / 200], axis=-1)
+    white = color.xyz_tristimulus_values(illuminant="D65", observer="2")
+    linear = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * white @ np.linalg.inv(xyz_from_rgb).T
+    shown = ((linear > -1e-4) & (linear < 1 + 1e-4)).all(axis=-1)
+    return np.asarray(chroma[np.cumprod(shown, axis=1).sum(axis=1) - 1])
+
+
+BLACK, FAIR = (0, 60), (150, 256)
+BEYOND = [
+    ((0, 0, 255), BLACK),
+    ((255, 255, 0), BLACK),
+    ((255, 0, 0), BLACK),
+    ((255, 0, 0), FAIR),
+    ((255, 220, 0), FAIR),
+    ((0, 0, 255), FAIR),
+]
+
+
+@pytest.mark.parametrize(("colour", "levels"), BEYOND, ids=str)
+def test_a_dye_that_srgb_cannot_show_so_dark_or_light_loses_chroma_and_keeps_its_hue(
+    colour: tuple[int, int, int], levels: tuple[int, int]
+) -> None:
+    image, mask = np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask_of("hair", 1.0)
+    inside = mask.soft["hair"] == 1
+    greys = np.resize(np.arange(*levels), inside.sum())
+    image[inside] = greys[:, None]
+    _, first = np.unique(greys, return_index=True)  # every level once, the darkest first
+    found = HairDye(colour, 1.0, lift=0.0)(image, [mask])[inside][first]
+    light, degrees, chroma = polar(found)
+    target, wanted, full = (float(value) for value in polar(np.array(colour)))
+
+    # A channel is off by half a level from rounding, and by a third of one from the 1e-4 of linear light that the limit
+    # lets pass (1e-4 x 12.92 x 255): the hue may be as far off as one level in each channel turns it, and no further.
+    corners = np.stack(np.meshgrid(*[[-1, 1]] * 3), axis=-1).reshape(8, 1, 3)
+    around = polar((found + corners).clip(0, 255))
+    bound = np.abs((around[1] - degrees + 180) % 360 - 180).max(axis=0)
+    off = np.abs((degrees - wanted + 180) % 360 - 180)
+    coloured = chroma > 8  # of greys the hue is rounding
+    assert coloured.mean() > 0.5
+    assert (off[coloured] <= bound[coloured]).all()
+
+    # As much chroma as the formula asks for and sRGB can show, each at the lightness found, as exactly as one level.
+    lights = np.concatenate([light[None], around[0]])
+    asked = full * np.minimum(1, np.minimum((lights + 16) / (target + 16), (100 - lights) / (100 - target)))
+    limit = srgb_limit(lights.ravel(), wanted).reshape(lights.shape)
+    assert (asked - limit)[0].max() > 1.5, "the limit is reached"
+    due = np.minimum(asked, limit)
+    slack = np.abs(around[2] - chroma).max(axis=0) + np.abs(due - due[0]).max(axis=0) + 0.2
+    assert (np.abs(chroma - due[0]) <= slack).all()
+
+    # Lightness rises. Rounding takes less than 0.6; a value that wrapped around would take many times as much.
+    assert np.diff(light).min() > -0.6
+    assert light[-1] > light[0] + 15
 
 
 def test_white_highlights_stay_white_and_black_gets_no_neon() -> None:

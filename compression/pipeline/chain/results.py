@@ -17,8 +17,7 @@ from pocketface.benchmarks.metrics import Accuracy, summarise
 from pocketface.benchmarks.papers.rule import RESULTS, NetworkRow, RuleResults, Speed
 from pocketface.benchmarks.papers.rule_page import facts, sections, title
 from pocketface.benchmarks.reports.data import Gate
-from pocketface.benchmarks.reports.sections import Section, sections_html
-from pocketface.benchmarks.reports.text import error
+from pocketface.benchmarks.reports.sections import sections_html
 from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline.chain.inputs import fed
@@ -26,6 +25,7 @@ from pocketface.compression.pipeline.chain.measure import Measured
 from pocketface.compression.pipeline.chain.restored import Restored
 from pocketface.compression.pipeline.chain.train import TrainedStage, head_pose
 from pocketface.compression.pipeline.context import ChainContext
+from pocketface.compression.pipeline.gates import gate_sections, held
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.recipe_file import dump_recipe
 from pocketface.sdk.files import write_atomic
@@ -127,18 +127,11 @@ def _row(recipe: ChainRecipe, network: str) -> str:
 
 def write_chain_report(figures: RuleResults, restored: Restored | None, gates: Sequence[Gate], path: Path) -> None:
     """RUN/report.html: the page's tables, the gates, and pictures of stage U."""
-    held = [gate for gate in gates if gate.passed]
-    rows = [
-        {"variant": gate.variant, "gate": gate.gate, "figure": error(gate.figure), "bound": error(gate.bound)}
-        | {"held": {True: "yes", False: "no", None: "not checked"}[gate.passed], "": gate.note}
-        for gate in gates
-    ]
-    shown = sections(figures) + ([Section("Gates", "", rows)] if rows else [])
     caption = "Stage U on test faces under all degradations: what it sees, what it makes of it, the clean crop"
     text = sections_html(
         title(figures),
-        shown,
-        summary=f"{len(held)} of {len(gates)} gates passed. Default: {figures.default}.",
+        sections(figures) + gate_sections(gates),
+        summary=f"{held(gates)} Default: {figures.default}.",
         facts=facts(figures),
         pictures={} if restored is None else {caption: restored.sheet},
         recipe=figures.recipe,

@@ -111,10 +111,10 @@ def compress_chain(context: ChainContext) -> ChainResult:
     figures = collect(context, networks, measured, table, restored)
     write_atomic(context.run / RESULTS, msgspec.json.format(msgspec.json.encode(figures), indent=1), force=True)
     write_chain_report(figures, restored, checked, context.run / "report.html")
-    failed = [gate for gate in checked if gate.passed is False]
+    failed = gates.failures(checked)
     if failed:
         raise GateFailedError(
-            "; ".join(f"{g.variant}: {g.gate}: {g.note or f'{g.figure:.4g} > {g.bound:g}'}" for g in failed),
+            failed,
             next=f"The artefacts are kept under {context.store.root}",
         )
     return ChainResult(networks, files, measured, checked, bundle)

@@ -66,9 +66,17 @@ def check_segment_recipe(recipe: SegmentRecipe, classes: ClassSet) -> None:
     """Refuse a recipe whose networks do not exist or do not fit, before anything is trained.
 
     Raises:
-        ConfigError: naming the network.
+        ConfigError: naming the network, or the frame that does not fit the classes.
         UnknownNameError: no such model.
     """
+    wanted = "face" if "skin" in classes.names else "image"
+    if recipe.data.frame != wanted:
+        # The runtime, parity and every figure take what `labelled_box` gives.
+        raise ConfigError(
+            f"data.frame {recipe.data.frame!r} with the classes {classes.name!r}",
+            choices=[wanted],
+            next="Write this one",
+        )
     for name, spec in recipe.networks().items():
         build_segmenter(spec, classes)
         given = len(spec.loss.class_weights)

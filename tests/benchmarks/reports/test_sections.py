@@ -48,7 +48,7 @@ def test_a_sheet_has_a_column_a_kind_and_a_row_a_subject():
     sheet = np.asarray(Image.open(io.BytesIO(contact_sheet({"a": dark, "b": bright}, size=32))).convert("RGB"))
     assert sheet.shape == (HEADER + 64, 64, 3)
     assert (sheet[HEADER:, :32] == 0).all()
-    assert (sheet[HEADER:, 32:] == 255).all()
+    assert (sheet[HEADER:, 32:] >= 254).all()  # as near as the palette has it
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""What is measured of mask networks, through the runtime that ships: on the test pictures, on stills that a camera
+moves over, in milliseconds. Each figure is a stage of the run's store, and is not measured again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pocketface.benchmarks.data.label_files import labelled_hash
+from pocketface.benchmarks.latency import measure as measure_latency
+from pocketface.benchmarks.machine import this_machine
+from pocketface.benchmarks.mask_accuracy import MaskAccuracy, evaluate_masks
+from pocketface.benchmarks.mask_video import MOTION, ROWS, MaskVideo, evaluate_mask_video
+from pocketface.compression.pipeline.segment.context import SegmentContext
+from pocketface.compression.training.faces import thin
+from pocketface.converters.executors import executor_of
+from pocketface.sdk.bundle import open_bundle
+from pocketface.sdk.manifest import FORMATS, Latency
+from pocketface.sdk.mask_predictor import MaskPredictor
+from pocketface.sdk.progress import say, track
+
+ACCURACY_VERSION = 1
+VIDEO_VERSION = 1
+LATENCY_VERSION = 1
+
+VIDEO_PICTURES = 40
+"""Test pictures that are made to move."""
+
+SETTLE = 2
+"""How often a still picture is shown before the mask of the frame before is taken for settled."""
+
+
+def accuracy_of(
+    context: SegmentContext, name: str, path: Path, ids: Sequence[str], keys: Sequence[str], *, settle: int = 0
+) -> dict[str, MaskAccuracy]:
+    """Variants of a bundle on the test pictures.
+
+    Args:
+        context: the run.
+        name: of the stage.
+        path: the bundle.
+        ids: of its variants.
+        keys: what the figures depend on.
+        settle: see ``evaluate_masks``.
+    """
+    pictures = context.split.test
+
+    def build(folder: Path) -> None:
+        found = {}
+        with (
+            track(f"accuracy, {name}", len(ids), show=context.progress) as step,
+            open_bundle(path) as bundle,
+        ):
+            for number, id in enumerate(ids, start=1):
+                # A Mac's format runs in the reference executor elsewhere.
+                predictor = MaskPredictor(bundle, variant=id, executor=_executors())
+                found[id] = evaluate_masks(predictor, pictures, settle=settle)
+                step(number)
+        _write(folder, found)
+
+    inputs = {"files": sorted(keys), "ids": list(ids), "pictures": labelled_hash(pictures), "settle": settle}
+    done = context.store.stage(f"accuracy-{name}", ACCURACY_VERSION, inputs, build)
+    return _read(done.path, dict[str, MaskAccuracy])
+
+
+def video_of(context: SegmentContext, name: str, path: Path, id: str, keys: Sequence[str]) -> dict[str, MaskVideo]:
+    """One variant on moving pictures: row of the protocol -> figures. Arguments as ``accuracy_of``."""
+    pictures, seed = thin(context.split.test, VIDEO_PICTURES), context.recipe.seed
+
+    def build(folder: Path) -> None:
+        found = {}
+        with open_bundle(path) as bundle:
+            predictor = MaskPredictor(bundle, variant=id)
+            for row, noise in ROWS.items():
+                with track(f"video, {name}, {row}", len(pictures), show=context.progress) as step:
+                    found[row] = evaluate_mask_video(predictor, pictures, noise=noise, seed=seed, progress=step)
+        _write(folder, found)
+
+    inputs = {
+        "files": sorted(keys),
+        "variant": id,
+        "rows": ROWS,
+        "motion": MOTION,
+        "pictures": labelled_hash(pictures),
+        "seed": seed,
+    }
+    done = context.store.stage(f"video-{name}", VIDEO_VERSION, inputs, build)
+    return _read(done.path, dict[str, MaskVideo])
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Variant -> one entry a thread count; and why not to trust them, if there is a reason."""
+
+    rows: dict[str, tuple[Latency, ...]]
+    warning: str
+
+
+def latency_of(context: SegmentContext, path: Path, ids: Sequence[str], keys: Sequence[str]) -> Times:
+    """The variants of a bundle, all interleaved in one process. Arguments as ``accuracy_of``."""
+    spec = context.recipe.bench
+
+    def build(folder: Path) -> None:
+        say(f"latency of {len(ids)} variants, {spec.runs} runs each", show=context.progress)
+        with open_bundle(path) as bundle:
+            result = measure_latency(bundle, ids, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
+        _write(folder, Times({id: result.of(id) for id in ids}, result.warning))
+
+    inputs = {"files": sorted(keys), "ids": list(ids), "bench": spec, "cpu": this_machine().cpu}
+    return _read(context.store.stage("bench", LATENCY_VERSION, inputs, build).path, Times)
+
+
+def _executors() -> Mapping[str, Any]:
+    return {name: executor for name in FORMATS if (executor := executor_of(name)) is not None}
+
+
+def _write(folder: Path, value: Any) -> None:
+    (folder / "figures.json").write_bytes(msgspec.json.encode(value))
+
+
+def _read(folder: Path, type: Any) -> Any:
+    return msgspec.json.decode((folder / "figures.json").read_bytes(), type=type)
