@@ -163,15 +163,15 @@ def build_segmenter(spec: SegmentSpec, classes: ClassSet) -> SegmentNet:
 
 def has_prior(net: SegmentNet) -> bool:
     """Whether a network gives a shape prior besides its logits."""
-    return "prior" in _maps(net)
+    return "prior" in black_maps(net)
 
 
 def _feature_channels(net: SegmentNet) -> int:
-    return int(_maps(net)["features"].shape[1])
+    return int(black_maps(net)["features"].shape[1])
 
 
-def _maps(net: SegmentNet) -> dict[str, Tensor]:
-    """What a network gives for a black picture; its statistics stay."""
+def black_maps(net: SegmentNet) -> dict[str, Tensor]:
+    """What a network gives for a black picture, by name; its statistics stay."""
     training = net.training
     with torch.no_grad():
         found = net.eval().maps(torch.zeros(1, 3, net.input_size, net.input_size))

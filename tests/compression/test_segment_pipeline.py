@@ -16,20 +16,23 @@ from pocketface.benchmarks.papers import masks, masks_page
 from pocketface.benchmarks.segmentation import Confusion, figures
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.files import box_scale, calibration_inputs, contract
-from pocketface.compression.pipeline.segment.run import MaskResult, compress_masks
+from pocketface.compression.pipeline.segment.run import MaskResult, check_mask_export, compress_masks
 from pocketface.compression.pipeline.segment.sheet import labels_mask
 from pocketface.compression.pipeline.segment.table import PHOTO, on_screen
-from pocketface.compression.recipe_file import dump_recipe, parse_recipe
+from pocketface.compression.pipeline.segment.train import check_segment_recipe
+from pocketface.compression.recipe_file import dump_recipe, load_any, parse_recipe
 from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.converters.reference import torch_run
 from pocketface.converters.verify import verify_bundle
 from pocketface.sdk.bundle import open_bundle
+from pocketface.sdk.classes import load_classes
 from pocketface.sdk.cli import app
 from pocketface.sdk.errors import ConfigError, GateFailedError, UnknownNameError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.mask_predictor import load_mask
 from pocketface.sdk.preprocess import resample
 
+SHIPPED = sorted((Path(__file__).parents[2] / "compression" / "recipes").glob("*.yaml"))
 SMALL: dict[str, Any] = {"features": 8, "expansion": 2, "stem": 2, "dense": False}
 SHORT: dict[str, Any] = {"epochs": 12, "batch_size": 6, "lr": 1e-2}
 VIEWS: dict[str, Any] = {"margin": [0.3, 0.7], "shift_x": 0.05, "shift_y": 0.05, "crop_pad": 0.0, "resize": 0.05}
@@ -225,6 +228,21 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
     with pytest.raises((ConfigError, UnknownNameError), match=word):
         compress_masks(SegmentContext(recipe(**changes), pictures, tmp_path / "run", progress=False))
     assert not list((tmp_path / "run" / "stages").iterdir())
+
+
+def test_features_that_cannot_be_compared_are_refused_before_the_teacher_is_trained(pictures: Path, tmp_path: Path):
+    teacher = {**net(features=16), "model": {**net(features=16)["model"], "input_size": 96}}
+    odd = recipe(teacher=teacher, student={**net(previous=True), "hints": {"feature": 1.0}})
+    with pytest.raises(ConfigError, match=r"student: hints\.feature between features of 32 x 32 and 48 x 48"):
+        compress_masks(SegmentContext(odd, pictures, tmp_path / "run", progress=False))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_recipes_fit_together(path: Path):
+    shipped = load_any(path)
+    if isinstance(shipped, SegmentRecipe):
+        check_mask_export(shipped.export)
+        check_segment_recipe(shipped, load_classes(shipped.data.classes))
 
 
 def test_a_recipe_of_faces_is_not_looked_at_as_whole_pictures(pictures: Path, tmp_path: Path):
