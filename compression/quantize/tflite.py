@@ -121,7 +121,8 @@ def _quantize_static(source: Exported, path: Path, calibration: Calibration, con
     for operation in (Op.INPUT, Op.OUTPUT):
         recipe.add_quantization_config(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for module in heads:
-        recipe.add_weight_only_config(tflite_pattern(module), Op.FULLY_CONNECTED, num_bits=8)
+        for operation in (Op.FULLY_CONNECTED, Op.CONV_2D):
+            recipe.add_weight_only_config(tflite_pattern(module), operation, num_bits=8)
     kept = [tflite_pattern(module) for module in config.keep_float]
     if heads or config.keep_float:
         # A reshape behind the heads would bring their float32 results down to 8 bits.
@@ -163,4 +164,4 @@ def _has_int8(data: bytes) -> bool:
 
 
 WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 2, TfliteWeightsConfig, _quantize_weights, calibrated=False)
-STATIC = Quantizer("tflite.w8a8", "tflite", "w8a8", 2, StaticConfig, _quantize_static, calibrated=True)
+STATIC = Quantizer("tflite.w8a8", "tflite", "w8a8", 3, StaticConfig, _quantize_static, calibrated=True)
