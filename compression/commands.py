@@ -151,18 +151,12 @@ def results(
     readme: Annotated[Path | None, typer.Option(help="Also renew the table between this file's markers.")] = None,
 ) -> None:
     """Write a results page from what a run stored, or again from its .json."""
-    from pocketface.benchmarks.papers import masks, masks_page, rule, rule_page
-    from pocketface.compression.pipeline.chain.results import is_chain
+    from pocketface.benchmarks.papers.registry import figures_file, paper_of
     from pocketface.compression.pipeline.page import collect, read_results, update_readme, write_page
-    from pocketface.compression.pipeline.segment.results import is_masks
 
-    if is_chain(run):
-        figures = rule.read(run if run.suffix == ".json" else run / rule.RESULTS)
-        rule_page.write(figures, page)
-        print(f"wrote {page} and {page.with_suffix('.json')}")
-        return
-    if is_masks(run):
-        masks_page.write(masks.read(run if run.suffix == ".json" else run / masks.RESULTS), page)
+    paper = paper_of(run)
+    if paper is not None:
+        paper.write(paper.read(figures_file(run)), page)
         print(f"wrote {page} and {page.with_suffix('.json')}")
         return
     source = read_results(run) if run.suffix == ".json" else collect(run)

@@ -13,6 +13,9 @@ from pocketface.benchmarks.reports.sections import Row, Section, section_markdow
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.manifest import DataSource, Latency
 
+RESULTS = "results.json"
+"""A run's figures, in its folder."""
+
 
 class Run(Protocol):
     """The figures of any run; the last of its data are the test set."""

@@ -9,10 +9,10 @@ import msgspec
 
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy
 from pocketface.benchmarks.mask_video import MaskVideo
+from pocketface.benchmarks.papers.common import RESULTS as RESULTS
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.manifest import DataSource, Latency
 
-RESULTS = "results.json"
 KIND = "masks"
 
 

@@ -8,11 +8,10 @@ import msgspec
 
 from pocketface.benchmarks.head_pose import PoseAccuracy
 from pocketface.benchmarks.metrics import Accuracy
+from pocketface.benchmarks.papers.common import RESULTS as RESULTS
 from pocketface.benchmarks.video import VideoResult
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.manifest import ChainRun, DataSource, Latency
-
-RESULTS = "results.json"
 
 
 class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):

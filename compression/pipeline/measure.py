@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ from pocketface.benchmarks.latency import measure as measure_latency
 from pocketface.benchmarks.machine import this_machine
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy
-from pocketface.compression.pipeline.context import Context
+from pocketface.compression.pipeline.context import AnyContext, Context
 from pocketface.compression.pipeline.inputs import network_inputs, reference_truth
 from pocketface.compression.recipe import GateSpec
 from pocketface.compression.training.faces import thin
@@ -89,7 +90,7 @@ class LatencyTable(msgspec.Struct, frozen=True):
     warning: str
 
 
-def latency_stage(context: Context, bundle: Bundle, ids: list[str], files: list[str]) -> LatencyTable:
+def latency_stage(context: AnyContext[Any], bundle: Bundle, ids: list[str], files: list[str]) -> LatencyTable:
     """The variants' latency, all interleaved in one process."""
     spec = context.recipe.bench
 

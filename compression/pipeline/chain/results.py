@@ -139,16 +139,6 @@ def write_chain_report(figures: RuleResults, restored: Restored | None, gates: S
     write_atomic(path, text.encode(), force=True)
 
 
-def is_chain(run: Path) -> bool:
-    """Whether a run's folder, or a results page's ``.json``, holds the figures of a chain."""
-    path = run if run.suffix == ".json" else run / RESULTS
-    try:
-        found = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return False  # whoever reads it says what is wrong
-    return isinstance(found, dict) and found.get("kind") == "chain"
-
-
 def chain_table(measured: Measured) -> Table:
     """The chains, for the terminal."""
     table = Table("chain", title="chains on the test faces", title_justify="left")
@@ -159,4 +149,4 @@ def chain_table(measured: Measured) -> Table:
     return table
 
 
-__all__ = ["RESULTS", "Aligned", "aligned_stage", "chain_table", "collect", "is_chain", "write_chain_report"]
+__all__ = ["RESULTS", "Aligned", "aligned_stage", "chain_table", "collect", "write_chain_report"]

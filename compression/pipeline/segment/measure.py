@@ -1,5 +1,5 @@
 """What is measured of mask networks, through the runtime that ships: on the test pictures, on stills that a camera
-moves over, in milliseconds. Each figure is a stage of the run's store, and is not measured again.
+moves over. Each figure is a stage of the run's store, and is not measured again.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ from typing import Any
 import msgspec
 
 from pocketface.benchmarks.data.label_files import labelled_hash
-from pocketface.benchmarks.latency import measure as measure_latency
-from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy, evaluate_masks
 from pocketface.benchmarks.mask_video import MOTION, ROWS, MaskVideo, evaluate_mask_video
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.training.faces import thin
 from pocketface.converters.executors import executor_of
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.manifest import FORMATS, Latency
+from pocketface.sdk.manifest import FORMATS
 from pocketface.sdk.mask_predictor import MaskPredictor
-from pocketface.sdk.progress import say, track
+from pocketface.sdk.progress import track
 
 ACCURACY_VERSION = 1
 VIDEO_VERSION = 1
-LATENCY_VERSION = 1
 
 VIDEO_PICTURES = 40
 """Test pictures that are made to move."""
@@ -90,27 +87,6 @@ def video_of(context: SegmentContext, name: str, path: Path, id: str, keys: Sequ
     }
     done = context.store.stage(f"video-{name}", VIDEO_VERSION, inputs, build)
     return _read(done.path, dict[str, MaskVideo])
-
-
-class Times(msgspec.Struct, frozen=True):
-    """Variant -> one entry a thread count; and why not to trust them, if there is a reason."""
-
-    rows: dict[str, tuple[Latency, ...]]
-    warning: str
-
-
-def latency_of(context: SegmentContext, path: Path, ids: Sequence[str], keys: Sequence[str]) -> Times:
-    """The variants of a bundle, all interleaved in one process. Arguments as ``accuracy_of``."""
-    spec = context.recipe.bench
-
-    def build(folder: Path) -> None:
-        say(f"latency of {len(ids)} variants, {spec.runs} runs each", show=context.progress)
-        with open_bundle(path) as bundle:
-            result = measure_latency(bundle, ids, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
-        _write(folder, Times({id: result.of(id) for id in ids}, result.warning))
-
-    inputs = {"files": sorted(keys), "ids": list(ids), "bench": spec, "cpu": this_machine().cpu}
-    return _read(context.store.stage("bench", LATENCY_VERSION, inputs, build).path, Times)
 
 
 def _executors() -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy
-from pocketface.benchmarks.papers.masks import RESULTS, MaskNetworkRow, MaskResults, MaskVariantRow
+from pocketface.benchmarks.papers.masks import MaskNetworkRow, MaskResults, MaskVariantRow
 from pocketface.benchmarks.papers.masks_page import facts, sections, title
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.benchmarks.reports.sections import sections_html
@@ -179,16 +179,6 @@ def write_mask_report(
         recipe=figures.recipe,
     )
     write_atomic(path, text.encode(), force=True)
-
-
-def is_masks(run: Path) -> bool:
-    """Whether a run's folder, or a results page's ``.json``, holds the figures of a run of masks."""
-    path = run if run.suffix == ".json" else run / RESULTS
-    try:
-        found = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return False  # whoever reads it says what is wrong
-    return isinstance(found, dict) and found.get("kind") == "masks"
 
 
 def mask_table(accuracy: Mapping[str, MaskAccuracy]) -> Table:

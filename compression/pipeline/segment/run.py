@@ -18,12 +18,13 @@ from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.models.checkpoint import save_network
 from pocketface.compression.pipeline import gates
 from pocketface.compression.pipeline.drafts import bundle_of
+from pocketface.compression.pipeline.measure import latency_stage
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.pipeline.run import STUDENT as CHECKPOINT
 from pocketface.compression.pipeline.segment.card import mask_card
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.files import MaskFiles, mask_files
-from pocketface.compression.pipeline.segment.measure import accuracy_of, latency_of
+from pocketface.compression.pipeline.segment.measure import accuracy_of
 from pocketface.compression.pipeline.segment.results import RESULTS, collect, figures_of, write_mask_report
 from pocketface.compression.pipeline.segment.table import OnDisk
 from pocketface.compression.pipeline.segment.train import TrainedMasks, segment_networks
@@ -34,6 +35,7 @@ from pocketface.compression.variants import check_formats, check_settings
 from pocketface.converters.bundle import write_bundle
 from pocketface.converters.candidate import Candidate, StageFiles
 from pocketface.sdk.backends.registry import has_executor
+from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import ConfigError, GateFailedError
 from pocketface.sdk.files import write_atomic
 
@@ -92,7 +94,9 @@ def compress_masks(context: SegmentContext) -> MaskResult:
     keys = sorted({item.exported.path.parent.name for item in made.files.candidates})
     passed = [item.id for item in made.files.candidates if item.status == "passed"]
     accuracy = accuracy_of(context, "variants", draft, passed, keys)
-    times = latency_of(context, draft, [id for id in passed if has_executor(id.rpartition(".")[2])], keys)
+    with open_bundle(draft) as bundle:
+        timed = [id for id in passed if has_executor(id.rpartition(".")[2])]
+        times = latency_stage(context, bundle, timed, keys)
     found = [
         replace(
             item,
