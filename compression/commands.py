@@ -72,30 +72,32 @@ def compress(
 
 
 def _compress_chain(context: ChainContext, json: str | None, force: bool) -> None:
-    from pocketface.compression.pipeline.chain.results import RESULTS, chain_table
+    from pocketface.compression.pipeline.chain.results import chain_table
     from pocketface.compression.pipeline.chain.run import compress_chain
 
     result = compress_chain(context)
-    _tell(context.run, RESULTS, chain_table(result.measured), result.bundle, json, force)
+    _tell(context.run, chain_table(result.measured), result.bundle, json, force)
 
 
 def _compress_masks(context: SegmentContext, json: str | None, force: bool) -> None:
-    from pocketface.compression.pipeline.segment.results import RESULTS, mask_table
+    from pocketface.compression.pipeline.segment.results import mask_table
     from pocketface.compression.pipeline.segment.run import compress_masks
 
     result = compress_masks(context)
-    _tell(context.run, RESULTS, mask_table(result.accuracy), result.bundle, json, force)
+    _tell(context.run, mask_table(result.accuracy), result.bundle, json, force)
 
 
-def _tell(run: Path, figures: str, table: Table, bundle: Path | None, json: str | None, force: bool) -> None:
+def _tell(run: Path, table: Table, bundle: Path | None, json: str | None, force: bool) -> None:
     """What a run ended with: its figures as JSON, or a table and where everything is."""
     import msgspec
 
+    from pocketface.benchmarks.papers.common import RESULTS
+
     if json is not None:
-        write_json(msgspec.json.decode((run / figures).read_bytes()), json, force=force)
+        write_json(msgspec.json.decode((run / RESULTS).read_bytes()), json, force=force)
     if json != "-":
         console().print(table)
-        console().print(f"bundle {bundle}\nreport {run / 'report.html'}\nfigures {run / figures}")
+        console().print(f"bundle {bundle}\nreport {run / 'report.html'}\nfigures {run / RESULTS}")
 
 
 @example("pocketface train compression/recipes/rule68.yaml --network relocalize --data 300w --out runs/rule68")

@@ -14,7 +14,7 @@ from pocketface.benchmarks.data.fingerprint import dataset_hash
 from pocketface.benchmarks.head_pose import PoseAccuracy, summarise_pose
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.metrics import Accuracy, summarise
-from pocketface.benchmarks.papers.rule import RESULTS, NetworkRow, RuleResults, Speed
+from pocketface.benchmarks.papers.rule import NetworkRow, RuleResults, Speed
 from pocketface.benchmarks.papers.rule_page import facts, sections, title
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.benchmarks.reports.sections import sections_html
@@ -147,6 +147,3 @@ def chain_table(measured: Measured) -> Table:
     for id, found in measured.accuracy.items():
         table.add_row(id, f"{found.nme:.3f}", f"{found.median:.3f}", f"{found.fr:.2f}")
     return table
-
-
-__all__ = ["RESULTS", "Aligned", "aligned_stage", "chain_table", "collect", "write_chain_report"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from torch import nn
 
+from pocketface.benchmarks.papers.common import RESULTS
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe
 from pocketface.compression.models.checkpoint import save_network
@@ -21,7 +22,7 @@ from pocketface.compression.pipeline import gates
 from pocketface.compression.pipeline.chain.files import Cases, alone, candidates
 from pocketface.compression.pipeline.chain.measure import Measured, measure_chains
 from pocketface.compression.pipeline.chain.restored import restored_stage
-from pocketface.compression.pipeline.chain.results import RESULTS, collect, write_chain_report
+from pocketface.compression.pipeline.chain.results import collect, write_chain_report
 from pocketface.compression.pipeline.chain.table import measure_networks, table_formats
 from pocketface.compression.pipeline.chain.train import TrainedStage, chain_networks
 from pocketface.compression.pipeline.context import ChainContext

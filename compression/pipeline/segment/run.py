@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy
+from pocketface.benchmarks.papers.common import RESULTS
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.compression.models.checkpoint import save_network
 from pocketface.compression.pipeline import gates
@@ -25,7 +26,7 @@ from pocketface.compression.pipeline.segment.card import mask_card
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.files import MaskFiles, mask_files
 from pocketface.compression.pipeline.segment.measure import accuracy_of
-from pocketface.compression.pipeline.segment.results import RESULTS, collect, figures_of, write_mask_report
+from pocketface.compression.pipeline.segment.results import collect, figures_of, write_mask_report
 from pocketface.compression.pipeline.segment.table import OnDisk
 from pocketface.compression.pipeline.segment.train import TrainedMasks, segment_networks
 from pocketface.compression.recipe import ExportSpec
