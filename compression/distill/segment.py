@@ -98,16 +98,15 @@ class FeatureHint(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Half the mean squared difference, over batch, channels and cells.
 
-        Where one map is a whole multiple of the other, the finer one is averaged over blocks: before the regressor or
-            after
-        makes no difference, for both are linear.
+        The finer map is averaged over blocks, one for each cell of the coarser, which share cells where it is no whole
+        multiple: before the regressor or after makes no difference, for both are linear.
 
         Args:
             student: (B, student_channels, h, w).
             teacher: (B, teacher_channels, H, W).
 
         Raises:
-            BadInputError: other channels, or sizes of which neither is a multiple of the other.
+            BadInputError: other channels.
         """
         wanted = (self.regressor.in_channels, self.regressor.out_channels)
         if student.ndim != 4 or teacher.ndim != 4 or (student.shape[1], teacher.shape[1]) != wanted:
@@ -222,14 +221,8 @@ def _mean(each: Tensor, where: Tensor) -> Tensor:
 
 
 def _to_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    (h, w), (height, width) = first.shape[2:], second.shape[2:]
-    if height % h == 0 and width % w == 0:
-        return first, F.avg_pool2d(second, (height // h, width // w))
-    if h % height == 0 and w % width == 0:
-        return F.avg_pool2d(first, (h // height, w // width)), second
-    raise BadInputError(
-        f"features of {h} x {w} and {height} x {width} cells", expected="one a whole multiple of the other"
-    )
+    size = [min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True)]
+    return F.adaptive_avg_pool2d(first, size), F.adaptive_avg_pool2d(second, size)
 
 
 def _same(student: Tensor, teacher: Tensor, what: str) -> None:

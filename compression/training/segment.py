@@ -163,14 +163,14 @@ def build_segmenter(spec: SegmentSpec, classes: ClassSet) -> SegmentNet:
 
 def has_prior(net: SegmentNet) -> bool:
     """Whether a network gives a shape prior besides its logits."""
-    return "prior" in black_maps(net)
+    return "prior" in _maps(net)
 
 
 def _feature_channels(net: SegmentNet) -> int:
-    return int(black_maps(net)["features"].shape[1])
+    return int(_maps(net)["features"].shape[1])
 
 
-def black_maps(net: SegmentNet) -> dict[str, Tensor]:
+def _maps(net: SegmentNet) -> dict[str, Tensor]:
     """What a network gives for a black picture, by name; its statistics stay."""
     training = net.training
     with torch.no_grad():

@@ -230,13 +230,6 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
     assert not list((tmp_path / "run" / "stages").iterdir())
 
 
-def test_features_that_cannot_be_compared_are_refused_before_the_teacher_is_trained(pictures: Path, tmp_path: Path):
-    teacher = {**net(features=16), "model": {**net(features=16)["model"], "input_size": 96}}
-    odd = recipe(teacher=teacher, student={**net(previous=True), "hints": {"feature": 1.0}})
-    with pytest.raises(ConfigError, match=r"student: hints\.feature between features of 32 x 32 and 48 x 48"):
-        compress_masks(SegmentContext(odd, pictures, tmp_path / "run", progress=False))
-
-
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_shipped_recipes_fit_together(path: Path):
     shipped = load_any(path)

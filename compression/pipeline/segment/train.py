@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pocketface.compression.distill.segment import FeatureHint
 from pocketface.compression.models.checkpoint import load_stage_network
 from pocketface.compression.models.segment_blocks import SegmentNet
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.store import Done
 from pocketface.compression.segment_recipe import TEACHER, SegmentRecipe, SegmentSpec
 from pocketface.compression.training.loop import HISTORY, WEIGHTS
-from pocketface.compression.training.segment import black_maps, build_segmenter, fit_segmenter
-from pocketface.sdk.errors import BadInputError, ConfigError
+from pocketface.compression.training.segment import build_segmenter, fit_segmenter
+from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.manifest import ClassSet
 
 SEGMENT_VERSION = 1
@@ -79,32 +78,13 @@ def check_segment_recipe(recipe: SegmentRecipe, classes: ClassSet) -> None:
             next="Write this one",
         )
     for name, spec in recipe.networks().items():
-        net = build_segmenter(spec, classes)
-        if spec.hints is not None and spec.hints.feature and recipe.teacher is not None:
-            _check_features(name, net, build_segmenter(recipe.teacher, classes))
+        build_segmenter(spec, classes)
         given = len(spec.loss.class_weights)
         if given not in (0, len(classes.names)):
             raise ConfigError(
                 f"{name}: {given} class_weights",
                 expected=f"{len(classes.names)}, one for each class of {classes.name}; or none, for 1 each",
             )
-
-
-def _check_features(name: str, student: SegmentNet, teacher: SegmentNet) -> None:
-    """Refuse a feature hint between maps that cannot be compared, which training would come upon after the teacher's.
-
-    Raises:
-        ConfigError: neither map is a whole multiple of the other.
-    """
-    own, told = (black_maps(net)["features"] for net in (student, teacher))
-    try:
-        FeatureHint(own.shape[1], told.shape[1])(own, told)
-    except BadInputError as error:
-        raise ConfigError(
-            f"{name}: hints.feature between {error.what}",
-            expected=error.expected,
-            next="Change model.input_size of one of them, or set hints.feature: 0.0",
-        ) from error
 
 
 def _trained(context: SegmentContext, name: str, spec: SegmentSpec, teacher: TrainedMasks | None) -> TrainedMasks:
