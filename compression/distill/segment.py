@@ -221,7 +221,7 @@ def _mean(each: Tensor, where: Tensor) -> Tensor:
 
 
 def _to_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    size = [min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True)]
+    size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
     return F.adaptive_avg_pool2d(first, size), F.adaptive_avg_pool2d(second, size)
 
 

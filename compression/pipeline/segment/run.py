@@ -87,17 +87,17 @@ def compress_masks(context: SegmentContext) -> MaskResult:
         name: OnDisk(
             draft if name == STUDENT else _draft(context, _folder(context, name), others[name], f"fp32.{format}"),
             f"fp32.{format}",
-            item.done.key,
+            "+".join(made_from((made if name == STUDENT else others[name]).files)),
         )
-        for name, item in networks.items()
+        for name in networks
     }
     # Every choice is made: from here on the test pictures are read.
-    keys = sorted({item.exported.path.parent.name for item in made.files.candidates})
+    keys = made_from(made.files)
     passed = [item.id for item in made.files.candidates if item.status == "passed"]
     accuracy = accuracy_of(context, "variants", draft, passed, keys)
-    with open_bundle(draft) as bundle:
+    with open_bundle(draft) as opened:
         timed = [id for id in passed if has_executor(id.rpartition(".")[2])]
-        times = latency_stage(context, bundle, timed, keys)
+        times = latency_stage(context, opened, timed, keys)
     found = [
         replace(
             item,
@@ -147,6 +147,11 @@ def check_mask_export(spec: ExportSpec) -> None:
 def table_format(spec: ExportSpec) -> str:
     """The format in which networks are held against each other: TFLite where the recipe has it, else its first."""
     return "tflite" if "tflite" in spec.formats else next(iter(spec.formats))
+
+
+def made_from(files: StageFiles) -> list[str]:
+    """What every figure of some files depends on: the stages that made them, whose names end in their keys."""
+    return sorted({item.exported.path.parent.name for item in files.candidates})
 
 
 def _folder(context: SegmentContext, name: str) -> Path:

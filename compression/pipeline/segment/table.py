@@ -44,7 +44,7 @@ EFFECTS: dict[str, HairDye | Lipstick] = {"hair dye": HairDye((140, 40, 60)), "l
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A network's bundle, and the variant that stands for it."""
+    """A network's bundle, the variant that stands for it, and what its figures depend on."""
 
     path: Path
     id: str
