@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,11 +67,12 @@ def evaluate(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Measure accuracy on annotated faces: NME, median, failure rate, AUC."""
+    """Measure accuracy on annotated faces: NME, median, failure rate, AUC; of masks, mIoU, F1 and borders."""
     from pocketface.benchmarks.accuracy import evaluate as run
     from pocketface.benchmarks.ced import checked_plot, plot_ced
     from pocketface.benchmarks.data.fingerprint import data_source
     from pocketface.benchmarks.data.registry import DATASETS
+    from pocketface.benchmarks.mask_eval import evaluate_bundle, print_masks, report
     from pocketface.sdk.bundle import open_bundle
     from pocketface.sdk.predictor import Predictor
     from pocketface.sdk.progress import track
@@ -83,7 +84,6 @@ def evaluate(
     if ced is not None:
         checked_plot(ced)
     conditions = _conditions(degrade)
-    reader = DATASETS[format]
     skipped: list[str] = []
 
     def left_out(error: Exception) -> None:
@@ -95,7 +95,25 @@ def evaluate(
     robust: list[RobustnessResult] = []
     with open_bundle(bundle) as opened:
         chosen, unable = _variants(opened.manifest, variant)
-        scheme = opened.manifest.landmarks.marks
+        if opened.manifest.stages[-1].task == "segmentation":
+            _refuse_for_masks({"--ced": ced, "--degrade": degrade})
+            found, more = evaluate_bundle(
+                opened,
+                chosen,
+                data,
+                format=format,
+                folders=folder or (),
+                threads=threads,
+                skip_bad=skip_bad,
+                on_skip=left_out,
+            )
+            more |= {"skipped": skipped, "not_run": unable}
+            if json is not None:
+                write_json(report(opened.manifest.name, found, more), json, force=force)
+            if json != "-":
+                print_masks(opened.manifest.name, found, unable)
+            return
+        reader, scheme = DATASETS[format], opened.manifest.landmarks.marks
         faces = reader(data, folders=folder or (), scheme=scheme, skip_bad=skip_bad, on_skip=left_out)
         for id in chosen:
             predictor = Predictor(opened, variant=id, threads=threads)
@@ -113,7 +131,7 @@ def evaluate(
         write_atomic(ced, plot_ced(curves, suffix=ced.suffix), force=force)
     if json is not None:
         source = data_source(faces, name=format, split=" ".join(folder or ()), licence=reader.licence)
-        report = {
+        figures = {
             "bundle": name,
             "data": source,
             "skipped": skipped,
@@ -121,12 +139,20 @@ def evaluate(
             "variants": [result.to_dict() for result in results],
         }
         if robust:
-            report["degraded"] = [result.to_dict() for result in robust]
-        write_json(report, json, force=force)
+            figures["degraded"] = [result.to_dict() for result in robust]
+        write_json(figures, json, force=force)
     if json != "-":
         _print_accuracy(name, faces, results, skipped, unable)
         for result in robust:
             console().print(result)
+
+
+def _refuse_for_masks(given: Mapping[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise BadInputError(
+                f"{option} with a bundle of masks", expected="a bundle of landmarks", next="Leave it out"
+            )
 
 
 def _conditions(wanted: Sequence[str] | None) -> list[str]:

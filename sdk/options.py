@@ -12,7 +12,11 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 BundlePath = Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)]
 DataFormat = Annotated[
-    str, typer.Option(help="How the data is laid out: pts (any tree of images, each with a .pts), 300w or wflw.")
+    str,
+    typer.Option(
+        help="How the data is laid out: pts (any tree of images, each with a .pts), 300w or wflw; of labelled "
+        "pictures, figaro1k, celebamask or drawn."
+    ),
 ]
 DataFolders = Annotated[
     list[str] | None,
