@@ -26,7 +26,7 @@ from pocketface.benchmarks.mask_video import noisy
 from pocketface.benchmarks.reports.sheet import contact_sheet
 from pocketface.sdk.commands import parse_box
 from pocketface.sdk.errors import BadInputError, BundleError, PocketfaceError
-from pocketface.sdk.files import write_atomic
+from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array, read_image
 from pocketface.sdk.mask_predictor import MaskPredictor, load_mask
@@ -262,17 +262,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the sheet, .png")
     parser.add_argument("--clip", type=Path, help="the clip, .webp")
     parser.add_argument("--seed", type=int, default=0, help="of the clip's movement and noise")
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
     given = parser.parse_args(arguments)
     try:
         for path, suffix in ((given.out, ".png"), (given.clip, ".webp")):
             if path is not None and path.suffix.lower() != suffix:
                 raise BadInputError(f"{path}: cannot write this type", expected=f"a name that ends in {suffix}")
+            if path is not None:
+                refuse_existing(path, given.force)
         image, box = read_image(given.photo), parse_box(given.box)
         hair, parsing = (None if path is None else load_mask(path) for path in (given.hair, given.parsing))
-        write_atomic(given.out, dye_sheet(image, box, hair=hair, parsing=parsing), force=True)
+        made = {given.out: dye_sheet(image, box, hair=hair, parsing=parsing)}
         if given.clip is not None:
-            clip = dye_clip(image, box, hair=hair, parsing=parsing, seed=given.seed)
-            write_atomic(given.clip, clip, force=True)
+            made[given.clip] = dye_clip(image, box, hair=hair, parsing=parsing, seed=given.seed)
+        for path, data in made.items():
+            write_atomic(path, data, force=given.force)
     except PocketfaceError as error:
         print(f"pocketface: {error}", file=sys.stderr)
         return error.exit_code

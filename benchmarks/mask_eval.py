@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pocketface.benchmarks.data.label_files import labelled_source
+from pocketface.benchmarks.data.labelled import usable
 from pocketface.benchmarks.data.registry import LABELLED
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy, evaluate_masks
 from pocketface.sdk.bundle import Bundle
@@ -50,7 +51,8 @@ def evaluate_bundle(
         AnnotationError, BadInputError: see the reader.
     """
     reader, classes = LABELLED[format], bundle.manifest.stages[-1].class_set
-    pictures = reader(data, folders=folders, classes=classes, skip_bad=skip_bad, on_skip=on_skip)
+    found_here = reader(data, folders=folders, classes=classes, skip_bad=skip_bad, on_skip=on_skip)
+    pictures = usable(found_here, classes, skip_bad=skip_bad, on_skip=on_skip)
     found = {}
     for id in variants:
         predictor = MaskPredictor(bundle, variant=id, threads=threads)

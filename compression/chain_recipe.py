@@ -23,6 +23,7 @@ from pocketface.compression.recipe import (
     GateSpec,
     TrainSpec,
     check_repeats,
+    check_row_names,
 )
 from pocketface.sdk.errors import ConfigError, UnknownNameError
 
@@ -222,7 +223,5 @@ class ChainRecipe(Config, frozen=True, kw_only=True):
         return self.repeated[network][1] if network in self.repeated else self.seed
 
     def __post_init__(self) -> None:
-        for name in self.rows:
-            if "," in name:
-                raise ConfigError(f"rows: {name!r}", expected="a name without commas")
+        check_row_names(self.rows)
         check_repeats(self.repeats, self.rows, self.seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pocketface.sdk.files import write_atomic
+from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.options import Force, Json, example
 from pocketface.sdk.terminal import console, write_json
 
@@ -46,7 +46,8 @@ def compress(
     json: Json = None,
     force: Force = False,
 ) -> None:
-    """Distil, export, quantize, verify and measure a model: from faces to a bundle and a report."""
+    """Distil, export, quantize, verify and measure a model: from annotated faces or labelled pictures to a bundle and a
+    report."""
     from pocketface.benchmarks.reports.data import load
     from pocketface.benchmarks.reports.terminal import print_summary
     from pocketface.compression.pipeline.context import ChainContext
@@ -54,6 +55,8 @@ def compress(
     from pocketface.compression.pipeline.run import compress as run
     from pocketface.compression.pipeline.segment.context import SegmentContext
 
+    if json is not None and json != "-":
+        refuse_existing(Path(json), force)  # before the hours, not after
     context = _context(recipe, data, out, set, skip_bad, threads, quiet)
     if isinstance(context, ChainContext):
         _compress_chain(context, json, force)

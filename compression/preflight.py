@@ -10,6 +10,7 @@ import msgspec
 
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.models.registry import ModelSpec
+from pocketface.compression.pipeline.segment.check import check_mask_export, check_segment_recipe
 from pocketface.compression.recipe_file import AnyRecipe
 from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.compression.trial import Trial, random_network, try_variants
@@ -62,7 +63,7 @@ def preflight(
 
     Raises:
         ConfigError, UnknownNameError: the recipe names formats, precisions, settings, landmarks or classes that do not
-            exist.
+            exist, or asks for what masks do not have.
         BadInputError: a role or format that the recipe does not have.
     """
     spec = recipe.export
@@ -74,7 +75,10 @@ def preflight(
     _refuse_unknown("format", formats, list(spec.formats))
     wanted = {name: spec.formats[name] for name in spec.formats if not formats or name in formats}
     if isinstance(recipe, SegmentRecipe):
-        outputs = {"n_classes": len(load_classes(recipe.data.classes).names)}
+        classes = load_classes(recipe.data.classes)
+        check_mask_export(recipe)
+        check_segment_recipe(recipe, classes)
+        outputs = {"n_classes": len(classes.names)}
     else:
         outputs = {"n_points": load_scheme(recipe.data.scheme).points}
     for name, model in every.items():

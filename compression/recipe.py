@@ -6,6 +6,7 @@ Read it top down from `Recipe`, at the end.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -53,6 +54,24 @@ def check_repeats(repeats: Mapping[str, tuple[int, ...]], rows: Iterable[str], s
                 f"repeats.{name}: seeds {', '.join(map(str, seeds))}",
                 expected=f"each once, without {seed}, the run's own",
             )
+
+
+def check_row_names(names: Iterable[str]) -> None:
+    """Refuse names of rows that cannot be folders, or that two networks would share.
+
+    Raises:
+        ConfigError: naming the row.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 .-]*", name) or re.search(r" seed \d+$", name):
+            raise ConfigError(
+                f"rows: {name!r}",
+                expected="letters, digits, blanks, dots and hyphens, and not NAME seed NUMBER, as repeats are called",
+            )
+        if name.lower() in seen:
+            raise ConfigError(f"rows: {name!r} beside {seen[name.lower()]!r}", expected="names that differ in letters")
+        seen[name.lower()] = name
 
 
 class DataSpec(Config, frozen=True, kw_only=True):
@@ -156,6 +175,11 @@ class ExportSpec(Config, frozen=True, kw_only=True):
     golden_faces: int = 4
     parity_faces: int = 64
 
+    def __post_init__(self) -> None:
+        for name in ("calibration_faces", "golden_faces", "parity_faces"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"export.{name}: {getattr(self, name)}", expected="1 or more")
+
 
 class GateSpec(Config, frozen=True, kw_only=True):
     """Bounds that a shipped variant must keep. They stand outside the training keys: changing one retrains nothing.
@@ -199,6 +223,13 @@ class BenchSpec(Config, frozen=True, kw_only=True):
     threads: tuple[int, ...] = (1, 2)
     runs: int = 100
     warmup: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.threads or min(self.threads) < 1 or len(set(self.threads)) != len(self.threads):
+            raise ConfigError(f"bench.threads: {list(self.threads)}", expected="thread counts from 1 on, each once")
+        for name, least in (("runs", 1), ("warmup", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"bench.{name}: {getattr(self, name)}", expected=f"{least} or more")
 
 
 class Row(Config, frozen=True, kw_only=True):

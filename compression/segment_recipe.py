@@ -22,6 +22,7 @@ from pocketface.compression.recipe import (
     GateSpec,
     TrainSpec,
     check_repeats,
+    check_row_names,
     check_split,
 )
 from pocketface.compression.shape.distance_map import DistanceSpec
@@ -124,9 +125,7 @@ class SegmentRecipe(Config, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         known = [*([TEACHER] if self.teacher is not None else []), STUDENT, *self.rows]
         check_repeats(self.repeats, known, self.seed)
-        for name in self.rows:
-            if name in (TEACHER, STUDENT) or "," in name:
-                raise ConfigError(f"rows: {name!r}", expected="a name of its own, without commas")
+        check_row_names([TEACHER, STUDENT, *self.rows])
         hinted = [name for name, spec in self.networks().items() if spec.hints is not None]
         if hinted and (self.teacher is None or self.teacher.hints is not None):
             raise ConfigError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -254,6 +255,28 @@ def collect_labelled(
     """Make them one by one; with ``skip_bad``, report those that cannot be used and go on."""
     # The same loop serves faces; it never looks at what it collects.
     return cast(list[Labelled], list(collect(cast(Iterable[Callable[[], Face]], makers), skip_bad, on_skip)))
+
+
+def usable(
+    pictures: Iterable[Labelled], classes: ClassSet, *, skip_bad: bool = False, on_skip: OnSkip | None = None
+) -> list[Labelled]:
+    """The pictures that can be decoded and that show where a network is to look; before hours are spent on the others.
+
+    Args:
+        pictures: as a reader gives them, whose files' heads fit together.
+        classes: of the labels.
+        skip_bad, on_skip: as for a reader.
+
+    Raises:
+        AnnotationError: a picture that cannot be decoded, or without a face where the classes have one.
+    """
+
+    def checked(picture: Labelled) -> Labelled:
+        _, labels = read_pair(picture)
+        labelled_box(labels, classes, picture.name)
+        return picture
+
+    return collect_labelled((partial(checked, picture) for picture in pictures), skip_bad, on_skip)
 
 
 def paired_entry(

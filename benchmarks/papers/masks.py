@@ -29,6 +29,7 @@ class MaskNetworkRow(msgspec.Struct, frozen=True, kw_only=True):
         accuracy: of its fp32 file through the runtime; each picture as the first frame of a video.
         bytes: of that file.
         last: figures of its last epoch.
+        settings: the recipe's whole entry of it: model, training, views, losses, hints.
     """
 
     name: str
@@ -48,6 +49,7 @@ class MaskNetworkRow(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: MaskAccuracy
     bytes: int
     last: dict[str, float] = msgspec.field(default_factory=dict)
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class MaskVariantRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,8 +123,10 @@ class MaskResults(msgspec.Struct, frozen=True, kw_only=True):
         classes: name of the class set: ``"hair2"``, ``"face11"``.
         default: id of the bundle's default variant.
         variants: of the student.
-        settled: network -> with its own mask shown back to it, on a still picture; of networks with a previous mask.
-        video: network -> row of the protocol (``mask_video.ROWS``) -> what it makes of it.
+        left_out: variant that was asked for and has no figures -> why.
+        settled: network, or ``student VARIANT`` -> with its own mask shown back to it, on a still picture; of networks
+            with a previous mask.
+        video: the same -> row of the protocol (``mask_video.ROWS``) -> what it makes of it.
     """
 
     kind: str = KIND
@@ -137,6 +141,7 @@ class MaskResults(msgspec.Struct, frozen=True, kw_only=True):
     networks: tuple[MaskNetworkRow, ...]
     default: str
     variants: tuple[MaskVariantRow, ...]
+    left_out: dict[str, str] = msgspec.field(default_factory=dict)
     settled: dict[str, MaskAccuracy] = msgspec.field(default_factory=dict)
     video: dict[str, dict[str, MaskVideo]] = msgspec.field(default_factory=dict)
     speed: MaskSpeed = MaskSpeed()

@@ -69,21 +69,37 @@ def judged(results: MaskResults, found: MaskAccuracy) -> float:
     return found.whole.miou if value is None else value
 
 
-def differing(one: MaskNetworkRow, other: MaskNetworkRow) -> list[str]:
-    """What two networks do not have in common, hints, options and seeds aside: sizes and budget."""
-    names = {"width": "width", "input_size": "input size", "output_size": "output size", "epochs": "epochs"}
-    return [word for name, word in names.items() if getattr(one, name) != getattr(other, name)]
+def differences(one: MaskNetworkRow, other: MaskNetworkRow) -> list[str]:
+    """What two networks were not made and trained with alike, as dotted keys of a recipe; seeds aside."""
+    mine, its = made_with(one), made_with(other)
+    return [key for key in dict.fromkeys([*mine, *its]) if mine.get(key) != its.get(key)]
 
 
-def without_previous(options: dict[str, Any]) -> dict[str, Any]:
-    """``model.options`` but for the previous mask."""
-    return {name: value for name, value in options.items() if name != "previous"}
+def made_with(item: MaskNetworkRow) -> dict[str, Any]:
+    """Dotted key of the recipe -> value."""
+    known = {
+        "model": {"name": item.model, "width": item.width, "input_size": item.input_size, "options": item.options},
+        "train": {"epochs": item.epochs},
+        "hints": item.hints,
+    }
+    found = _flat({"output_size": item.output_size, **(item.settings or known)})
+    return {**found, "model.options.previous": item.previous}  # also where the recipe leaves it out
 
 
-def alike(one: MaskNetworkRow, other: MaskNetworkRow) -> bool:
-    """Whether model, sizes, budget and options are the same; hints, seed and previous mask may differ."""
-    same = one.model == other.model and not differing(one, other)
-    return same and without_previous(one.options) == without_previous(other.options)
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def alike_but(one: MaskNetworkRow, other: MaskNetworkRow, *parts: str) -> bool:
+    """Whether two networks differ in nothing but these parts of the recipe."""
+    return not _beyond(differences(one, other), parts)
+
+
+def _beyond(keys: Sequence[str], parts: Sequence[str]) -> list[str]:
+    return [key for key in keys if not any(key == part or key.startswith(f"{part}.") for part in parts)]
 
 
 def hinted(item: MaskNetworkRow) -> bool:
@@ -91,19 +107,20 @@ def hinted(item: MaskNetworkRow) -> bool:
     return any(item.hints.values())
 
 
-def effect(results: MaskResults, what: str, row: str, base: str) -> tuple[str, ...]:
+def effect(results: MaskResults, what: str, row: str, base: str, *parts: str) -> tuple[str, ...]:
     """What a part does, in words: ``row`` has it, ``base`` has not. Empty where one of them was not trained.
 
     Args:
         results: of the run.
         what: the part, e.g. ``"shape prior"``.
         row, base: rows of the recipe.
+        parts: of the recipe, in which alone the rows may differ.
     """
     rows = by_row(results)
     if row not in rows or base not in rows:
         return ()
     one, other = rows[row][results.seed], rows[base][results.seed]
-    if unlike := differing(one, other):
+    if unlike := _beyond(differences(one, other), parts):
         return (f"{what}: {row} and {base} differ in {', '.join(unlike)} too, so that no effect of it can be told.",)
     return tuple(f"{what}: {line}" for line in (*on_pictures(results, row, base), *on_seeds(results, row, base)))
 
@@ -198,7 +215,7 @@ def hints(results: MaskResults) -> Section:
         (name, base)
         for name, item in first.items()
         for base, other in first.items()
-        if hinted(item) and not hinted(other) and alike(item, other) and item.previous == other.previous
+        if hinted(item) and not hinted(other) and alike_but(item, other, "hints")
     ]
     shown = [name for name in rows if any(name in pair for pair in pairs)]
     word, parsing = main_figure(results)
@@ -229,8 +246,8 @@ def previous_pairs(results: MaskResults) -> list[tuple[MaskNetworkRow, MaskNetwo
         (item, other)
         for item in results.networks
         for other in results.networks
-        if item.previous and not other.previous and item.seed == other.seed and alike(item, other)
-        if item.hints == other.hints
+        if item.previous and not other.previous and item.seed == other.seed
+        if alike_but(item, other, "model.options.previous")
     ]
 
 

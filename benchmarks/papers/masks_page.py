@@ -97,8 +97,9 @@ def _hair(results: MaskResults) -> list[Section]:
         f"points of mIoU by the prior and {printed_gain(PRIOR, WHOLE)} by border refinement."
     )
     verdict = (
-        *effect(results, "Shape prior", "without refinement", "segmentation only"),
-        *effect(results, "Border refinement", "teacher", "without refinement"),
+        # Without a prior there is nothing that ImageNet's weights could go into.
+        *effect(results, "Shape prior", "without refinement", "segmentation only", "model.options.prior", "model.init"),
+        *effect(results, "Border refinement", "teacher", "without refinement", "model.options.refine"),
         *against_teacher(results),
     )
     return [Section("Table 6.1: hair", text, rows, {"minutes": 0, "M FLOPs": 0}, verdict)]
@@ -132,7 +133,7 @@ def _parsing(results: MaskResults) -> list[Section]:
                 "Features f, expansion tau, the stem's part of the resolution, and the dense tail are a hourglass's. "
                 f"Milliseconds are of inference, ratios to {results.speed.reference}. Sorted by the time on {threads}, "
                 "of which the points per millisecond are too; a network is dominated if another is faster and at least "
-                "as right.",
+                "as right. Networks with hints learnt from the teacher too, those without from the labels alone.",
                 results.speed.warning,
             ),
             per_ms_table(results),
@@ -161,8 +162,8 @@ def _previous(results: MaskResults) -> Section:
 
 def _variants(results: MaskResults) -> Section:
     text = (
-        "Every file of the student through the runtime. Points of mIoU are against the fp32 file of the same format; "
-        "the error is the largest of a class probability against torch."
+        "Every file of the student through the runtime, each picture as the first frame of a video. Points of mIoU are "
+        "against the fp32 file of the same format; the error is the largest of a class probability against torch."
     )
     return Section(
         "Variants",
@@ -175,8 +176,9 @@ def _variants(results: MaskResults) -> Section:
 
 def _speed(results: MaskResults) -> Section:
     text = (
-        f"Ratios of inference to {results.speed.reference}, all in one interleaved run; p50 is of the whole, photo to "
-        "mask. Peak memory is that of a process with the fp32 file, one picture at a time, on one thread."
+        f"Ratios of inference to {results.speed.reference}, all in one interleaved run; p50 is of the whole, from a "
+        "photo of 256 x 256 pixels to its mask. Peak memory is that of a process with the fp32 file, one picture at a "
+        "time, on one thread."
     )
     return Section(
         "Speed",

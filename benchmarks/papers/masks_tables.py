@@ -135,6 +135,7 @@ def per_ms_table(results: MaskResults) -> list[Row]:
             "model": item.model,
             **{short: _option(item, name) for short, name in OPTIONS.items()},
             "previous": _yes(item.previous),
+            "hints": _yes(any(item.hints.values())),
             "input px": item.input_size,
             "M parameters": item.parameters / 1e6,
             "overall F1 %": score,
@@ -223,7 +224,7 @@ def variants_table(results: MaskResults) -> list[Row]:
                 "ships": ("yes, default" if item.id == results.default else "yes") if item.passed else "no",
             }
         )
-    return rows
+    return [*rows, *({"variant": id, "ships": f"no: {why}"} for id, why in results.left_out.items())]
 
 
 def drop(results: MaskResults, item: MaskVariantRow) -> tuple[float, float] | None:
@@ -252,6 +253,7 @@ def variants_verdicts(results: MaskResults) -> tuple[str, ...]:
             for points, how in zip(drops, ("pooled", "per image"), strict=True)
         )
         lines.append(f"{item.id}: mIoU {told}, points (bound {W8A8_POINTS:g} below): {kept(max(drops), W8A8_POINTS)}.")
+    lines += [f"{id} has no figures: {why}." for id, why in results.left_out.items() if id.startswith("w8a8.")]
     return tuple(lines)
 
 
@@ -271,8 +273,10 @@ def speed_verdicts(results: MaskResults) -> tuple[str, ...]:
     lines = []
     two = of_threads(results.speed.latency.get("student", ()), 2)
     if two is not None:
-        against = f"{number(two.ratio)} x the time of {results.speed.reference} on two threads"
-        lines.append(f"student: {against} (bound {bound:g}): {kept(two.ratio, bound)}.")
+        size = next((item.output_size for item in at_seed(results) if row_of(item) == "student"), 0)
+        against = f"a mask of {size} cells a side in {number(two.ratio)} x the time of {results.speed.reference}"
+        unsure = f" Not sure: {results.speed.warning}." if results.speed.warning else ""
+        lines.append(f"student: {against} on two threads (bound {bound:g}): {kept(two.ratio, bound)}.{unsure}")
     peak = results.speed.peak_mb.get("student")
     if peak is not None:
         lines.append(f"student: peak {number(peak, 1)} MB (bound {PEAK_MB:g}): {kept(peak, PEAK_MB)}.")

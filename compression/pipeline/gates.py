@@ -3,7 +3,7 @@ accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.benchmarks.reports.sections import Section
@@ -11,12 +11,25 @@ from pocketface.benchmarks.reports.text import error
 from pocketface.compression.recipe import GateSpec
 from pocketface.converters.bundle import Candidate
 from pocketface.converters.verdict import judge
+from pocketface.sdk.errors import ConfigError
 
 
 def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -> list[Gate]:
     """Every gate of a recipe. A variant that nothing here can run passes only if the recipe lists it."""
     own = [bounded("NME on the test faces", "student", student_nme, spec.max_nme)] if spec.max_nme else []
     return own + check_variants(spec, candidates)
+
+
+def check_allowed(spec: GateSpec, formats: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a name in ``allow_unverified`` that no variant of the recipe has.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    known = [f"{precision}.{format}" for format, precisions in formats.items() for precision in precisions]
+    for name in spec.allow_unverified:
+        if ".".join(name.split(".")[-2:]) not in known:
+            raise ConfigError(f"gates.allow_unverified: {name!r}", choices=known, next="Name one of these")
 
 
 def check_variants(spec: GateSpec, candidates: Sequence[Candidate]) -> list[Gate]:

@@ -20,7 +20,8 @@ from typing import Any
 
 import msgspec
 
-from pocketface.sdk.files import os_problem, write_atomic
+from pocketface.compression.models.registry import ModelSpec
+from pocketface.sdk.files import os_problem, sha256, write_atomic
 
 log = logging.getLogger("pocketface")
 
@@ -141,3 +142,9 @@ class _Clock:
     def __exit__(self, *_: object) -> None:
         self.total += time.monotonic() - self._start
         write_atomic(self.path, json.dumps(self.total).encode(), force=True)
+
+
+def init_key(model: ModelSpec) -> dict[str, str]:
+    """What a network's training depends on beside its recipe: the file that it begins with, if it is one."""
+    path = Path(model.init)
+    return {"init": sha256(path)} if path.is_file() else {}

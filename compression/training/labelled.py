@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketface.benchmarks.data.labelled import Labelled
+from pocketface.benchmarks.data.labelled import Labelled, usable
 from pocketface.benchmarks.data.registry import LABELLED
 from pocketface.compression.segment_recipe import LabelDataSpec
 from pocketface.compression.training.faces import check_parts, hash_share, thin
@@ -37,6 +37,8 @@ def read_labelled_split(
     classes, reader = load_classes(spec.classes), LABELLED[spec.format]
     both = reader(root, folders=spec.train, classes=classes, skip_bad=skip_bad, on_skip=on_skip)
     test = reader(root, folders=spec.test, classes=classes, skip_bad=skip_bad, on_skip=on_skip)
+    # Once, for every stage to come: none shall find out after the training. No choice is made by looking at the test's.
+    both, test = (usable(part, classes, skip_bad=skip_bad, on_skip=on_skip) for part in (both, test))
     train = [entry for entry in both if hash_share(entry.name) >= spec.val_share]
     validation = [entry for entry in both if hash_share(entry.name) < spec.val_share]
     check_parts("picture", train, validation, test)

@@ -280,7 +280,12 @@ def test_the_command_writes_both_or_says_why_not(
     assert Image.open(sheet).size == (5 * 200, HEADER + 200)
     assert len(opened(clip.read_bytes())) == MOTION.frames == 36
     assert clip.stat().st_size < 600_000
-    assert main([*photo, *hair, *out, "--parsing", str(bundles["parsing"])]) == 0, "in place of what is there"
+    both = [*photo, *hair, *out, "--parsing", str(bundles["parsing"])]
+    before = sheet.read_bytes()
+    assert main(both) == 2
+    assert "--force" in capsys.readouterr().err
+    assert sheet.read_bytes() == before
+    assert main([*both, "--force"]) == 0
     assert Image.open(sheet).size == (5 * 200, HEADER + 3 * 200)
 
     none = tmp_path / "none.png"

@@ -78,8 +78,8 @@ def test_an_interval_around_0_is_a_tie():
 def test_what_differs_in_budget_is_not_judged():
     lines = section(run(*stages(BASE + 9, BASE, BASE, epochs=40, input_size=192)), "Table 6.1").verdict
     assert lines[1] == (
-        "Border refinement: teacher and without refinement differ in input size, epochs too, so that no effect of it "
-        "can be told."
+        "Border refinement: teacher and without refinement differ in model.input_size, train.epochs too, so that no "
+        "effect of it can be told."
     )
 
 
@@ -141,6 +141,7 @@ def test_hints_are_judged_where_nothing_else_differs():
         network("row-longer", accuracy(79.0, f1=90.0, each=BASE), epochs=99, **FACE),
         network("row-wider", accuracy(79.0, f1=90.0, each=BASE), **{**FACE, "options": {"features": 32}}),
         network("row-remembers", accuracy(79.0, f1=90.0, each=BASE), previous=True, **FACE),
+        network("row-other", accuracy(79.0, f1=90.0, each=BASE), **{**FACE, "model": "unet"}),
     ]
     found = section(run(*rows, classes="face11"), "Hints")
     assert found.rows == [
@@ -168,6 +169,37 @@ def test_hints_are_judged_where_nothing_else_differs():
         "(over seeds 0, 1; above in 2 of 2)."
     )
     assert len(found.verdict) == 2
+
+
+def test_whatever_else_the_recipe_has_must_be_the_same_too():
+    def settings(**changes: object) -> dict[str, object]:
+        train = {"epochs": 20, "lr": 1e-3}
+        return {"model": {"name": "hourglass", "options": {}}, "train": train, "hints": None, "loss": {}, **changes}
+
+    taught = settings(hints={"logits": 1.0, "feature": 0.0})
+    for other, pairs in (
+        (settings(), 2),
+        (settings(train={"epochs": 20, "lr": 3e-3}), 0),
+        (settings(loss={"dice": 1.0}), 0),
+        (settings(model={"name": "hourglass", "options": {}, "init": "package"}), 0),
+    ):
+        rows = [
+            network("student", accuracy(80.0, f1=91.0), hints={"logits": 1.0}, settings=taught),
+            network("row-alone", accuracy(79.0, f1=90.0), settings=other),
+        ]
+        results = run(*rows, classes="face11")
+        found = [item for item in masks_page.sections(results) if item.title.startswith("Hints")]
+        assert len(found[0].rows if found else []) == pairs
+
+
+def test_an_effect_needs_rows_that_differ_in_that_part_alone():
+    unlike = stages(BASE + 2, BASE + 1, BASE, model="unet")
+    lines = section(run(*unlike), "Table 6.1").verdict
+    assert lines[0].startswith("Shape prior: without refinement is better")
+    assert lines[1] == (
+        "Border refinement: teacher and without refinement differ in model.name too, so that no effect of it can be "
+        "told."
+    )
 
 
 def test_pictures_that_do_not_pair_are_not_compared():

@@ -69,9 +69,9 @@ def test_the_networks_of_masks_are_the_teacher_the_student_and_the_rows() -> Non
     }
 
 
-def with_previous(*, pixels: bool = False) -> SegmentRecipe:
+def with_previous() -> SegmentRecipe:
     options = {**SMALL_MASK["model"]["options"], "previous": True}
-    export = {"formats": {"onnx": ["fp32", "fp16"]}, "input": "pixels" if pixels else "normalised"}
+    export = {"formats": {"onnx": ["fp32", "fp16"]}}
     student = {**SMALL_MASK, "model": {**SMALL_MASK["model"], "options": options}}
     return mask_recipe(student=student, export=export)
 
@@ -84,17 +84,25 @@ def test_a_mask_network_is_built_with_the_classes_of_its_recipe(monkeypatch: pyt
         return iter(())
 
     monkeypatch.setattr("pocketface.compression.preflight.try_variants", keep)
-    recipe = mask_recipe(data={**masks()["data"], "classes": "face11"})
+    recipe = mask_recipe(data={**masks()["data"], "classes": "face11", "frame": "face"})
     assert list(preflight(recipe)) == []
     (net,) = built
     assert isinstance(net, SegmentNet)
     assert net.n_classes == 11
 
 
+def test_what_compress_would_refuse_of_masks_is_refused_before() -> None:
+    for changes, word in (
+        ({"export": {"formats": {"onnx": ["fp32"]}, "input": "pixels"}}, "pixels"),
+        ({"data": {**masks()["data"], "classes": "face11"}}, "frame"),
+    ):
+        with pytest.raises(ConfigError, match=word):
+            list(preflight(mask_recipe(**changes)))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("pixels", [False, True])
-def test_a_mask_network_with_a_previous_mask_is_tried(pixels: bool) -> None:
-    found = list(preflight(with_previous(pixels=pixels), roles=("student",)))
+def test_a_mask_network_with_a_previous_mask_is_tried() -> None:
+    found = list(preflight(with_previous(), roles=("student",)))
     assert [(trial.network, trial.precision, trial.status, trial.reason) for trial in found] == [
         ("hourglass 32 (student)", "fp32", "verified", ""),
         ("hourglass 32 (student)", "fp16", "verified", ""),

@@ -14,12 +14,14 @@ from pocketface.benchmarks.data.drawn_labels import write_drawn
 from pocketface.benchmarks.data.labelled import labelled_box
 from pocketface.benchmarks.papers import masks, masks_page
 from pocketface.benchmarks.segmentation import Confusion, figures
+from pocketface.compression.models.registry import ModelSpec
+from pocketface.compression.pipeline.segment.check import check_mask_export, check_segment_recipe
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.files import box_scale, calibration_inputs, contract
-from pocketface.compression.pipeline.segment.run import MaskResult, check_mask_export, compress_masks
+from pocketface.compression.pipeline.segment.run import MaskResult, compress_masks
 from pocketface.compression.pipeline.segment.sheet import labels_mask
 from pocketface.compression.pipeline.segment.table import PHOTO, on_screen
-from pocketface.compression.pipeline.segment.train import check_segment_recipe
+from pocketface.compression.pipeline.store import init_key
 from pocketface.compression.recipe_file import dump_recipe, load_any, parse_recipe
 from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.converters.reference import torch_run
@@ -139,8 +141,8 @@ def test_the_figures_are_those_of_the_runtime(run: tuple[SegmentContext, MaskRes
 def test_a_previous_mask_is_held_against_the_network_without(run: tuple[SegmentContext, MaskResult]):
     context, _ = run
     found = masks.read(context.run / masks.RESULTS)
-    assert set(found.video) == {"student", "row-without previous"}
-    assert set(found.settled) == {"student"}
+    assert set(found.video) == {"student", "row-without previous", "student w8a8.onnx"}
+    assert set(found.settled) == {"student", "student w8a8.onnx"}
     for rows in found.video.values():
         assert rows["noisy"].flicker.overall > rows["clean"].flicker.overall
         assert rows["clean"].floor == rows["noisy"].floor
@@ -192,13 +194,24 @@ def test_a_bound_that_is_not_kept_ships_nothing_of_that_variant(run: tuple[Segme
     strict = recipe(gates={"max_nme_increase": {"w8a8": 0.0}, "max_relative_error": {"fp32": 1e-4}, "max_nme": 99.9})
     with pytest.raises(GateFailedError, match=r"w8a8\.onnx"):
         compress_masks(SegmentContext(strict, context.data, context.run, progress=False))
+    found = masks.read(context.run / masks.RESULTS)
+    assert list(found.left_out) == ["w8a8.onnx"]
+    assert [row.id for row in found.variants] == ["fp32.onnx", "fp32.coreml"]
     with open_bundle(context.run / "bundle") as bundle:
         assert [variant.id for variant in bundle.manifest.stages[0].variants] == ["fp32.onnx", "fp32.coreml"]
     impossible = msgspec.structs.replace(strict, gates=msgspec.structs.replace(strict.gates, max_nme=1e-6))
     (context.run / "bundle" / "manifest.json").unlink()
-    with pytest.raises(GateFailedError, match="mIoU on the test pictures"):
+    with pytest.raises(GateFailedError, match=r"mIoU on the test pictures.*of an earlier run"):
         compress_masks(SegmentContext(impossible, context.data, context.run, progress=False))
     assert not (context.run / "bundle" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+def test_a_student_that_is_not_what_torch_says_ends_the_run_by_name(run: tuple[SegmentContext, MaskResult]):
+    context, _ = run
+    gates = {"max_tensor_error": {"fp32": 0.0}, "max_relative_error": {"fp32": 0.0}}
+    with pytest.raises(GateFailedError, match=r"student fp32\.onnx: .*Nothing was measured"):
+        compress_masks(SegmentContext(recipe(gates=gates), context.data, context.run, progress=False))
 
 
 @pytest.mark.slow
@@ -218,8 +231,10 @@ def test_half_of_the_calibration_begins_a_video(run: tuple[SegmentContext, MaskR
     [
         ({"export": {"formats": {"onnx": ["fp32"]}, "input": "pixels"}}, "pixels"),
         ({"export": {"formats": {"onnx": ["w8a8"]}}}, "fp32"),
-        ({"export": {"formats": {"onnx": ["fp32"], "tflite": ["fp16"]}}}, "tflite"),
         ({"export": {"formats": {"onyx": ["fp32"]}}}, "onyx"),
+        ({"export": {"formats": {"coreml": ["fp32"]}}}, "nothing here can run them"),
+        ({"gates": {"allow_unverified": ["fp32.onx"]}}, r"fp32\.onx"),
+        ({"export": {"formats": {"onnx": ["fp32"]}, "golden_faces": 1}}, "shown the frame before"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
@@ -234,8 +249,40 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_trained(
 def test_the_shipped_recipes_fit_together(path: Path):
     shipped = load_any(path)
     if isinstance(shipped, SegmentRecipe):
-        check_mask_export(shipped.export)
+        check_mask_export(shipped)
         check_segment_recipe(shipped, load_classes(shipped.data.classes))
+
+
+@pytest.mark.parametrize("rows", [["a/b"], ["a", "A"], ["teacher"], ["a seed 1"], ["a_b"], ["../x"]])
+def test_rows_have_names_that_can_be_folders(rows: list[str]):
+    with pytest.raises(ConfigError, match="rows"):
+        recipe(rows={name: net() for name in rows}, repeats={})
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "word"),
+    [
+        ("bench", {"threads": []}, r"bench\.threads"),
+        ("bench", {"threads": [2, 2]}, r"bench\.threads"),
+        ("bench", {"runs": 0}, r"bench\.runs"),
+        ("bench", {"warmup": -1}, r"bench\.warmup"),
+        ("export", {"parity_faces": 0}, r"export\.parity_faces"),
+        ("export", {"calibration_faces": 0}, r"export\.calibration_faces"),
+    ],
+)
+def test_what_could_only_fail_at_the_end_is_refused_at_once(part: str, changes: dict[str, Any], word: str):
+    with pytest.raises(ConfigError, match=word):
+        recipe(**{part: {**raw()[part], **changes}})
+
+
+def test_a_file_that_training_begins_with_is_part_of_its_key(tmp_path: Path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"one")
+    spec = ModelSpec(name="mobilenetv2", init=str(path))
+    first = init_key(spec)
+    path.write_bytes(b"two")
+    assert first != init_key(spec) != {}
+    assert init_key(ModelSpec(name="mobilenetv2", init="package")) == {}
 
 
 def test_a_recipe_of_faces_is_not_looked_at_as_whole_pictures(pictures: Path, tmp_path: Path):

@@ -86,9 +86,9 @@ def test_the_command_trains_one_network(folder: Path, tmp_path: Path):
     wrong = CliRunner().invoke(app, [*given, "--network", "row-fog"])
     assert wrong.exit_code == 2
     assert "row-fog" in wrong.output
-    whole = CliRunner().invoke(app, ["compress", *given[1:]])
-    assert whole.exit_code == 2
-    assert "for masks" in whole.output
+    ablation = CliRunner().invoke(app, ["ablate", *given[1:]])
+    assert ablation.exit_code == 2
+    assert "for masks" in ablation.output
 
 
 def test_a_split_keeps_pictures_apart(folder: Path):
@@ -108,7 +108,7 @@ def test_a_split_keeps_pictures_apart(folder: Path):
         ({"teacher": None}, "student: hints, and no teacher"),
         ({"repeats": {"fog": [1]}}, "row 'fog'"),
         ({"repeats": {"student": [0]}}, "without 0, the run's own"),
-        ({"rows": {"teacher": TINY}, "repeats": {}}, "a name of its own"),
+        ({"rows": {"teacher": TINY}, "repeats": {}}, "rows: 'teacher'"),
         ({"data": {**raw()["data"], "train": []}}, "data.train is empty"),
         ({"data": {**raw()["data"], "val_share": 1.0}}, "data.val_share: 1"),
         ({"student": {**TINY, "hnits": {}}}, "did you mean 'hints'"),

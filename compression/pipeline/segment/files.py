@@ -26,7 +26,7 @@ from pocketface.converters.mask_reference import labelled_references
 from pocketface.converters.parity import Array, Pixels, Run
 from pocketface.converters.reference import comparable, golden_cases, golden_references, torch_run
 from pocketface.sdk.geometry import GROUND_TRUTH_SCALE, Crop
-from pocketface.sdk.manifest import ClassSet, OutputSpec, Preprocess, Stage, TensorSpec
+from pocketface.sdk.manifest import ClassSet, OutputSpec, Preprocess, Stage, TensorSpec, Tolerances
 from pocketface.sdk.mask_contract import IMAGE, LOGITS, PREVIOUS, previous_state
 from pocketface.sdk.postprocess import class_probabilities
 from pocketface.sdk.preprocess import network_input
@@ -75,32 +75,35 @@ def box_scale(context: SegmentContext, trained: TrainedMasks) -> float:
     return seen / GROUND_TRUTH_SCALE if context.recipe.data.frame == "face" else seen
 
 
-def mask_files(context: SegmentContext, trained: TrainedMasks, formats: Formats | None = None) -> MaskFiles:
+def mask_files(
+    context: SegmentContext, trained: TrainedMasks, formats: Formats | None = None, *, bounds: Tolerances | None = None
+) -> MaskFiles:
     """Every variant of a network, exported, quantized and compared with torch.
 
     Args:
         context: the run.
         trained: the network.
         formats: format -> precisions, instead of the recipe's.
+        bounds: of every variant, instead of the recipe's gates.
     """
     recipe, split, net = context.recipe, context.split, trained.load()
     stage = contract(net, split.classes, box_scale=box_scale(context, trained))
-    own = torch_run(net)
-    frames = golden_frames(max(2, recipe.export.golden_faces), whole=recipe.data.frame == "image")
-    cases = golden_cases(own, frames, stage)
+    run = torch_run(net)
+    frames = golden_frames(recipe.export.golden_faces, whole=recipe.data.frame == "image")
+    cases = golden_cases(run, frames, stage)
     golden = golden_references(cases, stage)
     shown = thin(split.validation, recipe.export.parity_faces)
-    faces = labelled_references(_in_units(own, stage), shown, stage)
+    faces = labelled_references(_in_units(run, stage), shown, stage)
 
     def calibration() -> Calibration:
-        return calibration_inputs(own, stage, thin(split.train, recipe.export.calibration_faces))
+        return calibration_inputs(run, stage, thin(split.train, recipe.export.calibration_faces))
 
     name = trained.done.name
     found = []
     for item in export_stages(context, Subject(name, trained.done.key, trained.load, calibration), formats):
         say(f"parity {name}: {item.format} {item.precision}", show=context.progress)
-        bounds = tolerances(recipe.gates, item.precision)
-        found.append(examine(item, golden=golden, faces=faces, tolerances=bounds))
+        own = bounds or tolerances(recipe.gates, item.precision)
+        found.append(examine(item, golden=golden, faces=faces, tolerances=own))
     return MaskFiles(StageFiles(stage, found), cases)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from pocketface.benchmarks.data.label_files import labelled_hash
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy, evaluate_masks
-from pocketface.benchmarks.mask_video import MOTION, ROWS, MaskVideo, evaluate_mask_video
+from pocketface.benchmarks.mask_video import MOTION, ROWS, SHARE, MaskVideo, evaluate_mask_video
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.training.faces import thin
 from pocketface.converters.executors import executor_of
@@ -81,7 +81,7 @@ def video_of(context: SegmentContext, name: str, path: Path, id: str, keys: Sequ
         "files": sorted(keys),
         "variant": id,
         "rows": ROWS,
-        "motion": MOTION,
+        "motion": [MOTION, SHARE],
         "pictures": labelled_hash(pictures),
         "seed": seed,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from rich.table import Table
@@ -17,7 +16,6 @@ from pocketface.benchmarks.reports.data import Gate
 from pocketface.benchmarks.reports.sections import sections_html
 from pocketface.benchmarks.segmentation import DEFAULT_OVERALL
 from pocketface.compression.models.flops import count_parameters, flops
-from pocketface.compression.models.registry import ModelSpec
 from pocketface.compression.pipeline.gates import gate_sections, held
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.pipeline.segment.context import SegmentContext
@@ -26,7 +24,7 @@ from pocketface.compression.pipeline.segment.sheet import mask_sheet
 from pocketface.compression.pipeline.segment.table import OnDisk, speed_of, steps_of
 from pocketface.compression.pipeline.segment.train import TrainedMasks
 from pocketface.compression.recipe_file import dump_recipe
-from pocketface.compression.segment_recipe import STUDENT, SegmentRecipe
+from pocketface.compression.segment_recipe import STUDENT, SegmentRecipe, SegmentSpec
 from pocketface.converters.candidate import Candidate, StageFiles
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.files import write_atomic
@@ -55,11 +53,16 @@ def collect(
         warning: why not to trust the variants' latency.
     """
     recipe = context.recipe
-    once = [name for name in networks if name not in recipe.repeated]
-    remembering = [name for name in once if _remembers(networks[name])]
-    filmed = {name: disk[name] for name in once if name == STUDENT or name in _alike(recipe, once)}
     origin, machine, student = provenance(context), this_machine(), disk[STUDENT]
-    eight = tuple(id for id in accuracy if id == student.id.replace("fp32.", "w8a8."))
+    once = {name: disk[name] for name in networks if name not in recipe.repeated}
+    eight = {
+        f"{STUDENT} {id}": OnDisk(student.path, id, student.key)
+        for id in accuracy
+        if id == student.id.replace("fp32.", "w8a8.")
+    }
+    shown = [name for name in once if _remembers(recipe, name)]
+    filmed = {name: one for name, one in once.items() if name == STUDENT or _compared(recipe, name, shown)} | eight
+    remembering = {name: once[name] for name in shown} | (eight if STUDENT in shown else {})
     return MaskResults(
         name=recipe.name,
         classes=context.split.classes.name,
@@ -75,12 +78,11 @@ def collect(
         ),
         default=default,
         variants=tuple(_variant(item, accuracy[item.id], gates) for item in files.candidates if item.id in accuracy),
-        settled={name: _accuracy(context, name, disk[name], settle=SETTLE) for name in remembering},
+        left_out={item.id: item.reason for item in files.candidates if item.id not in accuracy},
+        settled={name: _accuracy(context, name, one, settle=SETTLE) for name, one in remembering.items()},
         video={name: video_of(context, name, one.path, one.id, [one.key]) for name, one in filmed.items()},
-        speed=speed_of(context, {name: disk[name] for name in once}, student.path, eight),
-        steps=steps_of(
-            context, {STUDENT: student} | {f"{STUDENT} {id}": OnDisk(student.path, id, student.key) for id in eight}
-        ),
+        speed=speed_of(context, once | eight),
+        steps=steps_of(context, {STUDENT: student} | eight),
         warning=warning,
     )
 
@@ -126,6 +128,7 @@ def _network(context: SegmentContext, trained: TrainedMasks, one: OnDisk, known:
         accuracy=known or _accuracy(context, name, one),
         bytes=size,
         last=trained.history[-1],
+        settings=msgspec.to_builtins(spec),
     )
 
 
@@ -142,28 +145,20 @@ def _variant(item: Candidate, accuracy: MaskAccuracy, gates: Sequence[Gate]) -> 
     )
 
 
-def _remembers(trained: TrainedMasks) -> bool:
-    return bool(trained.spec.model.options.get("previous"))
+def _remembers(recipe: SegmentRecipe, name: str) -> bool:
+    return bool(recipe.networks()[name].model.options.get("previous"))
 
 
-def _alike(recipe: SegmentRecipe, names: Sequence[str]) -> set[str]:
-    """Networks that differ from another one in nothing but the mask of the frame before."""
-    specs = recipe.networks()
-    found: set[str] = set()
-    for one in names:
-        for other in names:
-            if _without_previous(specs[one].model) == _without_previous(specs[other].model) and one != other:
-                found |= {one, other} if _shown(specs[one].model) != _shown(specs[other].model) else set()
-    return found
+def _compared(recipe: SegmentRecipe, name: str, shown: Sequence[str]) -> bool:
+    """Whether a network, or another one, differs from it in nothing but the mask of the frame before."""
+    specs = {key: _without_previous(spec) for key, spec in recipe.networks().items() if key not in recipe.repeated}
+    twins = [key for key, spec in specs.items() if spec == specs[name]]
+    return len({key in shown for key in twins}) == 2
 
 
-def _shown(model: ModelSpec) -> bool:
-    return bool(model.options.get("previous"))
-
-
-def _without_previous(model: ModelSpec) -> ModelSpec:
-    options: dict[str, Any] = {key: value for key, value in model.options.items() if key != "previous"}
-    return msgspec.structs.replace(model, options=options)
+def _without_previous(spec: SegmentSpec) -> SegmentSpec:
+    options = {key: value for key, value in spec.model.options.items() if key != "previous"}
+    return msgspec.structs.replace(spec, model=msgspec.structs.replace(spec.model, options=options))
 
 
 def write_mask_report(

@@ -23,24 +23,28 @@ from pocketface.compression.pipeline.measure import latency_stage
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.pipeline.run import STUDENT as CHECKPOINT
 from pocketface.compression.pipeline.segment.card import mask_card
+from pocketface.compression.pipeline.segment.check import check_mask_export, check_segment_recipe, table_format
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.files import MaskFiles, mask_files
 from pocketface.compression.pipeline.segment.measure import accuracy_of
 from pocketface.compression.pipeline.segment.results import collect, figures_of, write_mask_report
 from pocketface.compression.pipeline.segment.table import OnDisk
 from pocketface.compression.pipeline.segment.train import TrainedMasks, segment_networks
-from pocketface.compression.recipe import ExportSpec
 from pocketface.compression.recipe_file import dump_recipe
 from pocketface.compression.segment_recipe import STUDENT
-from pocketface.compression.variants import check_formats, check_settings
 from pocketface.converters.bundle import write_bundle
 from pocketface.converters.candidate import Candidate, StageFiles
 from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.errors import ConfigError, GateFailedError
+from pocketface.sdk.classes import load_classes
+from pocketface.sdk.errors import GateFailedError
 from pocketface.sdk.files import write_atomic
+from pocketface.sdk.manifest import Tolerances
 
 log = logging.getLogger("pocketface")
+
+ROWS = Tolerances(max_tensor_error=1e-2)
+"""Bound of the class probabilities of networks that only stand in tables."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,14 @@ class MaskResult:
         files: the student's, with what was measured of them.
         accuracy: variant -> on the test pictures.
         gates: every bound and how it was kept.
-        bundle: where it is, or None if a gate kept it from being written.
+        bundle: where it is.
     """
 
     networks: Mapping[str, TrainedMasks]
     files: StageFiles
     accuracy: Mapping[str, MaskAccuracy]
     gates: tuple[Gate, ...]
-    bundle: Path | None
+    bundle: Path
 
 
 def compress_masks(context: SegmentContext) -> MaskResult:
@@ -70,7 +74,8 @@ def compress_masks(context: SegmentContext) -> MaskResult:
         GateFailedError: a bound was not kept. Everything is in the run's folder, but what failed is not in the bundle.
     """
     recipe = context.recipe
-    check_mask_export(recipe.export)
+    check_mask_export(recipe)
+    check_segment_recipe(recipe, load_classes(recipe.data.classes))
     write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
     networks = segment_networks(context)
     student = networks[STUDENT]
@@ -78,10 +83,16 @@ def compress_masks(context: SegmentContext) -> MaskResult:
     save_network(student.load(), context.run / CHECKPOINT, student.spec.model)
     made = mask_files(context, student)
     format = table_format(recipe.export)
-    others = {
-        name: mask_files(context, item, {format: ("fp32",)}) for name, item in networks.items() if name != STUDENT
-    }
     default = f"fp32.{next(iter(recipe.export.formats))}"
+    _refuse_without(context, STUDENT, made, {default, f"fp32.{format}"})
+    # What does not ship has no bounds of the recipe's; it has to say what torch says, or its figures mean nothing.
+    others = {
+        name: mask_files(context, item, {format: ("fp32",)}, bounds=ROWS)
+        for name, item in networks.items()
+        if name != STUDENT
+    }
+    for name, item in others.items():
+        _refuse_without(context, name, item, {f"fp32.{format}"})
     draft = _draft(context, context.store.root / ".measured", made, default)
     disk = {
         name: OnDisk(
@@ -113,40 +124,27 @@ def compress_masks(context: SegmentContext) -> MaskResult:
     write_atomic(context.run / RESULTS, msgspec.json.format(msgspec.json.encode(figures), indent=1), force=True)
     write_mask_report(context, figures, checked, disk[STUDENT], context.run / "report.html")
     failed = gates.failures(checked)
-    if failed:
+    if failed or bundle is None:
         raise GateFailedError(
             failed,
-            next=f"See {context.run / 'report.html'}; the artefacts are kept under {context.store.root}",
+            next=f"See {context.run / 'report.html'}; the artefacts are kept under {context.store.root}"
+            + ("" if bundle is not None else f"; {context.run / 'bundle'}, if it is there, is of an earlier run"),
         )
     return MaskResult(networks, files, accuracy, checked, bundle)
 
 
-def check_mask_export(spec: ExportSpec) -> None:
-    """Refuse what masks cannot be exported as, before anything is trained.
+def _refuse_without(context: SegmentContext, name: str, made: MaskFiles, needed: set[str]) -> None:
+    """End a run that cannot be measured, for the lack of files that everything else is held against.
 
     Raises:
-        ConfigError: naming the key.
+        GateFailedError: a network's file that is needed has not passed.
     """
-    check_formats(spec.formats)
-    check_settings(spec.options, spec.quantize)
-    if spec.input != "normalised":
-        raise ConfigError(
-            f"export.input {spec.input!r} of masks",
-            choices=["normalised"],
-            next="Leave the key out: only landmarks have it",
+    failed = [item for item in made.files.candidates if item.id in needed and item.status != "passed"]
+    if failed:
+        raise GateFailedError(
+            "; ".join(f"{name} {item.id}: {item.reason}" for item in failed),
+            next=f"Nothing was measured; the artefacts are kept under {context.store.root}",
         )
-    format = table_format(spec)
-    for name in (format, next(iter(spec.formats))):
-        if "fp32" not in spec.formats[name]:
-            raise ConfigError(
-                f"export.formats.{name} without fp32",
-                expected="fp32 among its precisions, which the others are compared with",
-            )
-
-
-def table_format(spec: ExportSpec) -> str:
-    """The format in which networks are held against each other: TFLite where the recipe has it, else its first."""
-    return "tflite" if "tflite" in spec.formats else next(iter(spec.formats))
 
 
 def made_from(files: StageFiles) -> list[str]:

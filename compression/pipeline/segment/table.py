@@ -23,7 +23,6 @@ from pocketface.benchmarks.peak_rss import peak_rss_mb
 from pocketface.benchmarks.side_by_side import measure_together
 from pocketface.compression.pipeline.drafts import KNOWN, known_bundle
 from pocketface.compression.pipeline.segment.context import SegmentContext
-from pocketface.compression.segment_recipe import STUDENT
 from pocketface.compression.training.faces import thin
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.geometry import Box
@@ -51,16 +50,12 @@ class OnDisk:
     key: str
 
 
-def speed_of(
-    context: SegmentContext, networks: Mapping[str, OnDisk], student: Path, student_ids: tuple[str, ...]
-) -> MaskSpeed:
+def speed_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> MaskSpeed:
     """Networks against each other.
 
     Args:
         context: the run.
-        networks: by name; all of one format, which is also that of the network they are held against.
-        student: the student's own bundle.
-        student_ids: variants of it that are timed too, as ``student ID``.
+        networks: by name; the first one's format is also that of the network that all are held against.
     """
     spec = context.recipe.bench
     format = next(iter(networks.values())).id.rpartition(".")[2]
@@ -71,8 +66,6 @@ def speed_of(
             known = known_bundle(context, folder / "known", format)
             entries = {reference: (stack.enter_context(open_bundle(known)), f"fp32.{format}")}
             entries |= {name: (stack.enter_context(open_bundle(one.path)), one.id) for name, one in networks.items()}
-            own = stack.enter_context(open_bundle(student))
-            entries |= {f"{STUDENT} {id}": (own, id) for id in student_ids}
             say(f"latency of {len(entries)} networks, {spec.runs} runs each", show=context.progress)
             found = measure_together(entries, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
             peaks = {name: peak_rss_mb(bundle.root, id) for name, (bundle, id) in entries.items()}
@@ -82,7 +75,6 @@ def speed_of(
 
     inputs = {
         "networks": {name: [one.key, one.id] for name, one in networks.items()},
-        "student": list(student_ids),
         "known": KNOWN,
         "bench": spec,
         "cpu": this_machine().cpu,
@@ -132,6 +124,7 @@ def steps_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> tuple[S
         "networks": {name: [one.key, one.id] for name, one in networks.items()},
         "picture": labelled_hash([picture]),
         "photo": PHOTO,
+        "effects": {name: repr(effect) for name, effect in effects.items()},
         "bench": spec,
         "cpu": this_machine().cpu,
     }

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 from pocketface.compression.models.checkpoint import load_stage_network
 from pocketface.compression.models.segment_blocks import SegmentNet
+from pocketface.compression.pipeline.segment.check import check_segment_recipe
 from pocketface.compression.pipeline.segment.context import SegmentContext
-from pocketface.compression.pipeline.store import Done
-from pocketface.compression.segment_recipe import TEACHER, SegmentRecipe, SegmentSpec
+from pocketface.compression.pipeline.store import Done, init_key
+from pocketface.compression.segment_recipe import TEACHER, SegmentSpec
 from pocketface.compression.training.loop import HISTORY, WEIGHTS
-from pocketface.compression.training.segment import build_segmenter, fit_segmenter
-from pocketface.sdk.errors import ConfigError
+from pocketface.compression.training.segment import fit_segmenter
 from pocketface.sdk.manifest import ClassSet
 
 SEGMENT_VERSION = 1
@@ -62,31 +62,6 @@ def segment_networks(context: SegmentContext, only: Sequence[str] = ()) -> dict[
     return found
 
 
-def check_segment_recipe(recipe: SegmentRecipe, classes: ClassSet) -> None:
-    """Refuse a recipe whose networks do not exist or do not fit, before anything is trained.
-
-    Raises:
-        ConfigError: naming the network, or the frame that does not fit the classes.
-        UnknownNameError: no such model.
-    """
-    wanted = "face" if "skin" in classes.names else "image"
-    if recipe.data.frame != wanted:
-        # The runtime, parity and every figure take what `labelled_box` gives.
-        raise ConfigError(
-            f"data.frame {recipe.data.frame!r} with the classes {classes.name!r}",
-            choices=[wanted],
-            next="Write this one",
-        )
-    for name, spec in recipe.networks().items():
-        build_segmenter(spec, classes)
-        given = len(spec.loss.class_weights)
-        if given not in (0, len(classes.names)):
-            raise ConfigError(
-                f"{name}: {given} class_weights",
-                expected=f"{len(classes.names)}, one for each class of {classes.name}; or none, for 1 each",
-            )
-
-
 def _trained(context: SegmentContext, name: str, spec: SegmentSpec, teacher: TrainedMasks | None) -> TrainedMasks:
     classes, seed = context.split.classes, context.recipe.seed_of(name)
 
@@ -111,6 +86,7 @@ def _trained(context: SegmentContext, name: str, spec: SegmentSpec, teacher: Tra
         "classes": classes,
         "seed": seed,
         "upstream": [] if teacher is None else [teacher.done.key],
+        **init_key(spec.model),
     }
     folder = re.sub(r"[^a-z0-9-]+", "_", name.lower())
     return TrainedMasks(name, spec, context.store.stage(folder, SEGMENT_VERSION, inputs, build), classes)
