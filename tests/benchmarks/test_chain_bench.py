@@ -56,7 +56,7 @@ def test_each_stage_has_the_median_of_its_own_totals(folder: Path, monkeypatch: 
         def __call__(self, image, boxes) -> None:
             self.timings = next(self.times)
 
-    monkeypatch.setattr(latency, "Predictor", Scripted)
+    monkeypatch.setattr(latency, "predictor_of", Scripted)
     with open_bundle(folder) as bundle:
         result = measure(bundle, ["fp32.onnx"], threads=(1,), runs=3, warmup=1, memory=False, settle_ms=0)
     ((_, item),) = result
