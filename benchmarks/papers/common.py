@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import msgspec
 
 from pocketface.benchmarks.reports.markdown import header
 from pocketface.benchmarks.reports.sections import Row, Section, section_markdown
+from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.manifest import DataSource, Latency
 
@@ -17,31 +18,53 @@ RESULTS = "results.json"
 """A run's figures, in its folder."""
 
 
-class Run(Protocol):
-    """The figures of any run; the last of its data are the test set."""
+class RunFigures(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What the figures of any run begin with; a kind of run adds its own, and a tag by which files are told apart.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def recipe(self) -> str: ...
-    @property
-    def recipe_sha256(self) -> str: ...
-    @property
-    def commit(self) -> str: ...
-    @property
-    def data(self) -> tuple[DataSource, ...]: ...
-    @property
-    def machine(self) -> str: ...
+    Attributes:
+        name: of the recipe.
+        recipe: its text.
+        data: the last one is the test set.
+    """
+
+    name: str
+    seed: int
+    recipe: str
+    recipe_sha256: str
+    commit: str
+    data: tuple[DataSource, ...]
+    machine: str
 
 
-def write(results: Run, path: Path, page: Callable[..., str]) -> None:
+R = TypeVar("R", bound=RunFigures)
+
+
+def read(path: Path, type: type[R], *, what: str, made_by: str) -> R:
+    """Read RUN/results.json, or a page's figures.
+
+    Args:
+        path: of the file.
+        type: of the figures.
+        what: kind of run, for the error.
+        made_by: recipe that makes such a run, for the error.
+
+    Raises:
+        BadInputError: the file is missing, or of another kind.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type)
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise BadInputError(
+            f"{path}: no figures of {what} ({error})", next=f"Run pocketface compress with {made_by}"
+        ) from error
+
+
+def write(results: RunFigures, path: Path, page: Callable[..., str]) -> None:
     """Write a page, and its figures beside it as ``.json``; what people have to say about them stands in
     ``NAME.notes.md``.
 
     Args:
-        results: of the run, a msgspec struct.
+        results: of the run.
         path: of the page.
         page: the paper's: (results, command=, notes=) -> Markdown.
     """
@@ -53,7 +76,7 @@ def write(results: Run, path: Path, page: Callable[..., str]) -> None:
     write_atomic(path.with_suffix(".json"), figures, force=True)
 
 
-def page(results: Run, *, title: str, sections: Sequence[Section], command: str, notes: str = "") -> str:
+def page(results: RunFigures, *, title: str, sections: Sequence[Section], command: str, notes: str = "") -> str:
     """The whole page, Markdown."""
     parts = [header(title, command=command, facts=facts(results))]
     parts += [section_markdown(section) for section in sections]
@@ -63,7 +86,7 @@ def page(results: Run, *, title: str, sections: Sequence[Section], command: str,
     return "\n".join(parts)
 
 
-def facts(results: Run) -> dict[str, str]:
+def facts(results: RunFigures) -> dict[str, str]:
     """Where the figures come from."""
     splits = ", ".join(f"{part.faces} {part.split}" for part in results.data)
     return {

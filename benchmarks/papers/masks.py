@@ -9,9 +9,9 @@ import msgspec
 
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy
 from pocketface.benchmarks.mask_video import MaskVideo
-from pocketface.benchmarks.papers.common import RESULTS as RESULTS
-from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.manifest import DataSource, Latency
+from pocketface.benchmarks.papers import common
+from pocketface.benchmarks.papers.common import RunFigures
+from pocketface.sdk.manifest import Latency
 
 KIND = "masks"
 
@@ -116,7 +116,7 @@ class MaskSpeed(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
 
-class MaskResults(msgspec.Struct, frozen=True, kw_only=True):
+class MaskResults(RunFigures, frozen=True, kw_only=True, tag=KIND):
     """A run of masks, as RUN/results.json keeps it.
 
     Attributes:
@@ -129,15 +129,7 @@ class MaskResults(msgspec.Struct, frozen=True, kw_only=True):
         video: the same -> row of the protocol (``mask_video.ROWS``) -> what it makes of it.
     """
 
-    kind: str = KIND
-    name: str
     classes: str
-    seed: int
-    recipe: str
-    recipe_sha256: str
-    commit: str
-    data: tuple[DataSource, ...]
-    machine: str
     networks: tuple[MaskNetworkRow, ...]
     default: str
     variants: tuple[MaskVariantRow, ...]
@@ -155,9 +147,4 @@ def read(path: Path) -> MaskResults:
     Raises:
         BadInputError: it is missing, or none of masks.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=MaskResults)
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInputError(
-            f"{path}: no figures of a run of masks ({error})", next="Run pocketface compress with a recipe of masks"
-        ) from error
+    return common.read(path, MaskResults, what="a run of masks", made_by="a recipe of masks")

@@ -52,11 +52,6 @@ def title(results: MaskResults) -> str:
     return f"{results.name}: {'hair segmentation' if is_hair(results) else 'face parsing'}"
 
 
-def facts(results: MaskResults) -> dict[str, str]:
-    """Where the figures come from."""
-    return common.facts(results)
-
-
 def sections(results: MaskResults) -> list[Section]:
     """Everything there is to show; a part without figures is left out."""
     found = [*(_hair(results) if is_hair(results) else _parsing(results))]

@@ -27,8 +27,8 @@ class Paper:
 
 
 PAPERS = {
-    "chain": Paper(rule.read, rule_page.write),
-    "masks": Paper(masks.read, masks_page.write),
+    rule.KIND: Paper(rule.read, rule_page.write),
+    masks.KIND: Paper(masks.read, masks_page.write),
 }
 
 

@@ -8,10 +8,12 @@ import msgspec
 
 from pocketface.benchmarks.head_pose import PoseAccuracy
 from pocketface.benchmarks.metrics import Accuracy
-from pocketface.benchmarks.papers.common import RESULTS as RESULTS
+from pocketface.benchmarks.papers import common
+from pocketface.benchmarks.papers.common import RunFigures
 from pocketface.benchmarks.video import VideoResult
-from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.manifest import ChainRun, DataSource, Latency
+from pocketface.sdk.manifest import ChainRun, Latency
+
+KIND = "chain"
 
 
 class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,21 +79,13 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     warning: str = ""
 
 
-class RuleResults(msgspec.Struct, frozen=True, kw_only=True):
+class RuleResults(RunFigures, frozen=True, kw_only=True, tag=KIND):
     """A chain's run, as RUN/results.json keeps it.
 
     Attributes:
         restored: ``"input"`` or a generator's name -> degradation -> how good the pictures are.
     """
 
-    kind: str = "chain"
-    name: str
-    seed: int
-    recipe: str
-    recipe_sha256: str
-    commit: str
-    data: tuple[DataSource, ...]
-    machine: str
     networks: tuple[NetworkRow, ...]
     default: str
     chains: dict[str, Accuracy]
@@ -110,9 +104,4 @@ def read(path: Path) -> RuleResults:
     Raises:
         BadInputError: it is missing, or none of a chain.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=RuleResults)
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInputError(
-            f"{path}: no figures of a chain's run ({error})", next="Run pocketface compress with a chain's recipe"
-        ) from error
+    return common.read(path, RuleResults, what="a chain's run", made_by="a chain's recipe")

@@ -58,11 +58,6 @@ def title(results: RuleResults) -> str:
     return f"{results.name}: RULe, relocalize - uniformize - landmarks"
 
 
-def facts(results: RuleResults) -> dict[str, str]:
-    """Where the figures come from."""
-    return common.facts(results)
-
-
 def sections(results: RuleResults) -> list[Section]:
     """Everything there is to show; a part without figures is left out."""
     found = [

@@ -61,26 +61,25 @@ def accuracy_stage(context: Context, trained: Trained, split: str = "test") -> N
     """NME, FR and AUC of a torch network; ``split`` is ``"test"`` or ``"validation"``."""
     faces = getattr(context.split, split)
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> NetworkAccuracy:
         net = trained.load(context.split.scheme.points)
         points, _ = predict(net, as_tensor(reference_pixels(faces, net.input_size)))
         truth, normaliser = reference_truth(faces), context.split.scheme.normaliser
         errors = landmark_errors(points.numpy(), truth, normaliser).mean(axis=1)
-        result = NetworkAccuracy(
+        return NetworkAccuracy(
             summarise(points.numpy(), truth, normaliser), [face.name for face in faces], errors.tolist()
         )
-        (folder / "accuracy.json").write_bytes(msgspec.json.encode(result))
 
     inputs = {"network": trained.done.key, "faces": dataset_hash(faces)}
-    done = context.store.stage(f"{split}-{trained.name}", ACCURACY_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "accuracy.json").read_bytes(), type=NetworkAccuracy)
+    name = f"{split}-{trained.name}"
+    return context.store.figures(name, ACCURACY_VERSION, inputs, make, NetworkAccuracy, file="accuracy.json")
 
 
 def score_stage(context: Context, trained: Trained) -> ScoreQuality:
     """AUROC and calibration of the face score on the test photos."""
     cache = context.test_cache
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> ScoreQuality:
         net = trained.load(context.split.scheme.points)
         plain = AugmentSpec(**dict.fromkeys(AugmentSpec.__struct_fields__, 0.0))
         renderer = ViewRenderer(cache, plain, seed=context.recipe.seed, flip=context.split.scheme.flip)
@@ -90,18 +89,17 @@ def score_stage(context: Context, trained: Trained) -> ScoreQuality:
         logits = np.concatenate([predict(net, crops)[1].numpy() for crops in (pixels, others)])
         probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
         label = np.repeat([1, 0], [len(pixels), len(others)])
-        quality = ScoreQuality(
+        return ScoreQuality(
             auroc=auroc(logits, label),
             ece=expected_calibration_error(probability, label),
             faces=len(pixels),
             others=len(others),
             bins=reliability(probability, label),
         )
-        (folder / "score.json").write_bytes(msgspec.json.encode(quality))
 
     inputs = {"network": trained.done.key, "faces": dataset_hash(context.split.test), "seed": context.recipe.seed}
-    done = context.store.stage(f"score-{trained.name}", SCORE_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "score.json").read_bytes(), type=ScoreQuality)
+    name = f"score-{trained.name}"
+    return context.store.figures(name, SCORE_VERSION, inputs, make, ScoreQuality, file="score.json")
 
 
 def reliability(

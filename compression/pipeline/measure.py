@@ -94,15 +94,13 @@ def latency_stage(context: AnyContext[Any], bundle: Bundle, ids: list[str], file
     """The variants' latency, all interleaved in one process."""
     spec = context.recipe.bench
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> LatencyTable:
         say(f"latency of {len(ids)} variants, {spec.runs} runs each", show=context.progress)
         result = measure_latency(bundle, ids, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
-        table = LatencyTable({name: result.of(name) for name in ids}, result.warning)
-        (folder / "latency.json").write_bytes(msgspec.json.encode(table))
+        return LatencyTable({name: result.of(name) for name in ids}, result.warning)
 
     inputs = {"files": files, "ids": ids, "bench": spec, "cpu": this_machine().cpu}
-    done = context.store.stage("bench", LATENCY_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "latency.json").read_bytes(), type=LatencyTable)
+    return context.store.figures("bench", LATENCY_VERSION, inputs, make, LatencyTable, file="latency.json")
 
 
 def variant_accuracy_stage(
@@ -111,7 +109,7 @@ def variant_accuracy_stage(
     """Every variant on the test faces, through the runtime that ships, or a reference executor where it is not here."""
     faces = context.split.test
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> dict[str, NetworkAccuracy]:
         found = {}
         with track("accuracy of variants", len(ids), show=context.progress) as step:
             for number, name in enumerate(ids, start=1):
@@ -120,8 +118,9 @@ def variant_accuracy_stage(
                 result = evaluate(predictor, faces)
                 found[name] = NetworkAccuracy(result.accuracy, list(result.names), result.errors.tolist())
                 step(number)
-        (folder / "accuracy.json").write_bytes(msgspec.json.encode(found))
+        return found
 
     inputs = {"files": files, "faces": dataset_hash(faces), "ids": ids}
-    done = context.store.stage("test-variants", VARIANT_ACCURACY_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "accuracy.json").read_bytes(), type=dict[str, NetworkAccuracy])
+    return context.store.figures(
+        "test-variants", VARIANT_ACCURACY_VERSION, inputs, make, dict[str, NetworkAccuracy], file="accuracy.json"
+    )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from pocketface.compression.models.registry import ModelSpec
 from pocketface.sdk.files import os_problem, sha256, write_atomic
 
 log = logging.getLogger("pocketface")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,31 @@ class Store:
             except OSError as error:
                 raise os_problem(error, partial) from error
             return Done(name, key, final, clock.total, fresh=True)
+
+    def figures(
+        self,
+        name: str,
+        version: int,
+        inputs: Mapping[str, Any],
+        make: Callable[[Path], T],
+        type: type[T],
+        *,
+        file: str = "figures.json",
+    ) -> T:
+        """What a stage measures: read where it was measured before, else made and kept.
+
+        Args:
+            name, version, inputs: as for ``stage``.
+            make: measures; may keep further files in the folder that it is given.
+            type: of the figures: whatever msgspec encodes.
+            file: under which the stage keeps them.
+        """
+
+        def build(folder: Path) -> None:
+            (folder / file).write_bytes(msgspec.json.encode(make(folder)))
+
+        done = self.stage(name, version, inputs, build)
+        return msgspec.json.decode((done.path / file).read_bytes(), type=type)
 
     @contextmanager
     def _lock(self, final: Path) -> Iterator[None]:

@@ -15,6 +15,7 @@ import torch
 
 from pocketface.benchmarks.data.degrade import DEGRADATIONS
 from pocketface.benchmarks.papers import rule, rule_page
+from pocketface.benchmarks.papers.common import RESULTS
 from pocketface.benchmarks.robustness import ROWS
 from pocketface.compression.chain_recipe import ChainRecipe
 from pocketface.compression.pipeline.chain import train
@@ -181,7 +182,7 @@ def test_the_page_is_made_of_the_stored_figures(run: tuple[ChainContext, ChainRe
 @pytest.mark.slow
 def test_hints_are_judged_by_the_means_over_the_seeds(run: tuple[ChainContext, ChainResult]):
     context, _ = run
-    figures = rule.read(context.run / rule.RESULTS)
+    figures = rule.read(context.run / RESULTS)
     found = {row.name: row.accuracy.nme for row in figures.networks if row.accuracy is not None}
     section = rule_page.hints(figures)
     assert [row["row"] for row in section.rows] == ["without hints", "with hints"]
@@ -200,7 +201,7 @@ def test_hints_are_judged_by_the_means_over_the_seeds(run: tuple[ChainContext, C
 @pytest.mark.slow
 def test_the_pictures_of_stage_u_are_measured_and_shown(run: tuple[ChainContext, ChainResult]):
     context, result = run
-    figures = rule.read(context.run / rule.RESULTS)
+    figures = rule.read(context.run / RESULTS)
     assert list(figures.restored) == ["input", "uniformize"]
     assert list(figures.restored["uniformize"]) == ["downsample-x8", "light", "all"]
     # By hand, from what the stage is fed.

@@ -13,6 +13,7 @@ import pytest
 from pocketface.benchmarks.data.drawn_labels import write_drawn
 from pocketface.benchmarks.data.labelled import labelled_box
 from pocketface.benchmarks.papers import masks, masks_page
+from pocketface.benchmarks.papers.common import RESULTS
 from pocketface.benchmarks.segmentation import Confusion, figures
 from pocketface.compression.models.registry import ModelSpec
 from pocketface.compression.pipeline.segment.check import check_mask_export, check_segment_recipe
@@ -122,7 +123,7 @@ def test_a_run_gives_a_bundle_that_verifies_and_runs(run: tuple[SegmentContext, 
 @pytest.mark.slow
 def test_the_figures_are_those_of_the_runtime(run: tuple[SegmentContext, MaskResult]):
     context, result = run
-    found = masks.read(context.run / masks.RESULTS)
+    found = masks.read(context.run / RESULTS)
     assert [row.name for row in found.networks] == [
         "teacher", "student", "row-without previous", "row-without previous seed 1",
     ]  # fmt: skip
@@ -140,7 +141,7 @@ def test_the_figures_are_those_of_the_runtime(run: tuple[SegmentContext, MaskRes
 @pytest.mark.slow
 def test_a_previous_mask_is_held_against_the_network_without(run: tuple[SegmentContext, MaskResult]):
     context, _ = run
-    found = masks.read(context.run / masks.RESULTS)
+    found = masks.read(context.run / RESULTS)
     assert set(found.video) == {"student", "row-without previous", "student w8a8.onnx"}
     assert set(found.settled) == {"student", "student w8a8.onnx"}
     for rows in found.video.values():
@@ -153,7 +154,7 @@ def test_a_previous_mask_is_held_against_the_network_without(run: tuple[SegmentC
 @pytest.mark.slow
 def test_everything_is_timed_beside_a_network_that_everyone_knows(run: tuple[SegmentContext, MaskResult]):
     context, _ = run
-    found = masks.read(context.run / masks.RESULTS)
+    found = masks.read(context.run / RESULTS)
     assert list(found.speed.latency) == [
         "mobilenetv2 224", "teacher", "student", "row-without previous", "student w8a8.onnx",
     ]  # fmt: skip
@@ -195,7 +196,7 @@ def test_a_bound_that_is_not_kept_ships_nothing_of_that_variant(run: tuple[Segme
     strict = recipe(gates=gates)
     with pytest.raises(GateFailedError, match=r"w8a8\.onnx"):
         compress_masks(SegmentContext(strict, context.data, context.run, progress=False))
-    found = masks.read(context.run / masks.RESULTS)
+    found = masks.read(context.run / RESULTS)
     assert list(found.left_out) == ["w8a8.onnx"]
     assert [row.id for row in found.variants] == ["fp32.onnx", "fp32.coreml"]
     with open_bundle(context.run / "bundle") as bundle:

@@ -168,7 +168,7 @@ def _accuracy(context: ChainContext, path: Path, ids: list[str], keys: list[str]
     """Every chain on the clean test faces."""
     faces = context.split.test
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> dict[str, Accuracy]:
         found = {}
         with track("accuracy of chains", len(ids), show=context.progress) as step, open_bundle(path) as bundle:
             for number, id in enumerate(ids, start=1):
@@ -176,19 +176,17 @@ def _accuracy(context: ChainContext, path: Path, ids: list[str], keys: list[str]
                 predictor = Predictor(bundle, variant=id, threads=1, executor=_executors())
                 found[id] = evaluate(predictor, faces).accuracy
                 step(number)
-        _write(folder, found)
+        return found
 
-    done = context.store.stage(
-        "test-chains", ACCURACY_VERSION, {"files": keys, "ids": ids, "faces": dataset_hash(faces)}, build
-    )
-    return _read(done.path, dict[str, Accuracy])
+    inputs = {"files": keys, "ids": ids, "faces": dataset_hash(faces)}
+    return context.store.figures("test-chains", ACCURACY_VERSION, inputs, make, dict[str, Accuracy])
 
 
 def _degraded(context: ChainContext, row: str, path: Path, default: str, keys: list[str]) -> dict[str, Accuracy]:
     """One row under every degradation of the protocol."""
     faces, seed = context.split.test, context.recipe.seed
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> dict[str, Accuracy]:
         with (
             track(f"{row}, degraded", len(ROWS) * len(faces), show=context.progress) as step,
             open_bundle(path) as bundle,
@@ -202,7 +200,7 @@ def _degraded(context: ChainContext, row: str, path: Path, default: str, keys: l
                 progress=lambda name, done, total: step(order.index(name) * total + done),
                 on_skip=lambda error: None,
             )
-        _write(folder, {name: result.accuracy for name, result in found.results.items()})
+        return {name: result.accuracy for name, result in found.results.items()}
 
     inputs = {
         "files": keys,
@@ -212,33 +210,30 @@ def _degraded(context: ChainContext, row: str, path: Path, default: str, keys: l
         "faces": dataset_hash(faces),
         "seed": seed,
     }
-    return _read(
-        context.store.stage(f"degraded-{row.lower()}", DEGRADED_VERSION, inputs, build).path, dict[str, Accuracy]
-    )
+    return context.store.figures(f"degraded-{row.lower()}", DEGRADED_VERSION, inputs, make, dict[str, Accuracy])
 
 
 def _box_error(context: ChainContext, row: str, path: Path, default: str, keys: list[str]) -> dict[str, Accuracy]:
     """One row against growing box error."""
     faces, seed = context.split.test, context.recipe.seed
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> dict[str, Accuracy]:
         say(f"{row}, growing box error", show=context.progress)
         with open_bundle(path) as bundle:
             predictor = Predictor(bundle, variant=default, threads=1)
             found = evaluate_box_error(predictor, faces, seed=seed, on_skip=lambda error: None)
-        _write(folder, {f"{share:g}": accuracy for share, accuracy in found.items()})
+        return {f"{share:g}": accuracy for share, accuracy in found.items()}
 
     what = {"rows": {f"{share:g}": box_error_spec(share).to_dict() for share in BOX_ERRORS}, "seed": seed}
     inputs = {"files": keys, "row": row, "variant": default, "faces": dataset_hash(faces), **what}
-    done = context.store.stage(f"box-{row.lower()}", BOX_VERSION, inputs, build)
-    return _read(done.path, dict[str, Accuracy])
+    return context.store.figures(f"box-{row.lower()}", BOX_VERSION, inputs, make, dict[str, Accuracy])
 
 
 def _video(context: ChainContext, row: str, path: Path, default: str, keys: list[str]) -> dict[str, VideoResult]:
     """One row on moving faces."""
     faces, seed = thin(context.split.test, VIDEO_FACES), context.recipe.seed
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> dict[str, VideoResult]:
         found = {}
         with open_bundle(path) as bundle:
             predictor = Predictor(bundle, variant=default, threads=1)
@@ -247,7 +242,7 @@ def _video(context: ChainContext, row: str, path: Path, default: str, keys: list
                     found[name] = evaluate_video(
                         predictor, faces, spatial=spatial, temporal=temporal, seed=seed, progress=step
                     )
-        _write(folder, found)
+        return found
 
     inputs = {
         "files": keys,
@@ -258,7 +253,7 @@ def _video(context: ChainContext, row: str, path: Path, default: str, keys: list
         "faces": dataset_hash(faces),
         "seed": seed,
     }
-    return _read(context.store.stage(f"video-{row.lower()}", VIDEO_VERSION, inputs, build).path, dict[str, VideoResult])
+    return context.store.figures(f"video-{row.lower()}", VIDEO_VERSION, inputs, make, dict[str, VideoResult])
 
 
 class _Times(msgspec.Struct, frozen=True):
@@ -273,14 +268,14 @@ def _latency(
     spec = context.recipe.bench
     timed = [id for id in ids if has_executor(id.rpartition(".")[2])]
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> _Times:
         say(f"latency of {len(timed)} chains, {spec.runs} runs each", show=context.progress)
         with open_bundle(path) as bundle:
             result = measure_latency(bundle, timed, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
-        _write(folder, _Times({id: result.of(id) for id in timed}, result.warning))
+        return _Times({id: result.of(id) for id in timed}, result.warning)
 
     inputs = {"files": keys, "ids": timed, "bench": spec, "cpu": this_machine().cpu}
-    found: _Times = _read(context.store.stage("bench-chains", LATENCY_VERSION, inputs, build).path, _Times)
+    found = context.store.figures("bench-chains", LATENCY_VERSION, inputs, make, _Times)
     return found.rows, found.warning
 
 
@@ -295,11 +290,3 @@ def _executors() -> dict[str, Any]:
 
 def _figures(accuracy: Accuracy) -> dict[str, float]:
     return {name: float(getattr(accuracy, name)) for name in ("nme", "median", "fr", "landmark_fr", "auc")}
-
-
-def _write(folder: Path, value: Any) -> None:
-    (folder / "figures.json").write_bytes(msgspec.json.encode(value))
-
-
-def _read(folder: Path, type: Any) -> Any:
-    return msgspec.json.decode((folder / "figures.json").read_bytes(), type=type)

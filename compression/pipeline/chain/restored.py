@@ -57,7 +57,7 @@ def restored_stage(context: ChainContext, networks: Mapping[str, TrainedStage]) 
         return None
     faces, seed = context.split.test, context.recipe.seed
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> Restored:
         accuracy: dict[str, dict[str, PictureAccuracy]] = {"input": {}, **{name: {} for name in generators}}
         some = np.linspace(0, len(faces) - 1, min(SHOWN, len(faces))).round().astype(int)
         for preset in PRESETS:  # the last one's pictures are kept
@@ -74,8 +74,7 @@ def restored_stage(context: ChainContext, networks: Mapping[str, TrainedStage]) 
                 columns.setdefault("input", seen[some])
                 columns[name] = made[some]
             columns["clean"] = clean[some]
-        found = Restored(accuracy, contact_sheet(columns))
-        (folder / "figures.json").write_bytes(msgspec.json.encode(found))
+        return Restored(accuracy, contact_sheet(columns))
 
     inputs = {
         "networks": {name: trained.done.key for name, (trained, _) in generators.items()},
@@ -83,8 +82,7 @@ def restored_stage(context: ChainContext, networks: Mapping[str, TrainedStage]) 
         "faces": dataset_hash(faces),
         "seed": seed,
     }
-    done = context.store.stage("restored", RESTORED_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=Restored)
+    return context.store.figures("restored", RESTORED_VERSION, inputs, make, Restored)
 
 
 def _pictures(shown: Fed, net: Any) -> tuple[Pictures, Pictures, Pictures]:

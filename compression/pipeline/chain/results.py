@@ -14,8 +14,9 @@ from pocketface.benchmarks.data.fingerprint import dataset_hash
 from pocketface.benchmarks.head_pose import PoseAccuracy, summarise_pose
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.metrics import Accuracy, summarise
+from pocketface.benchmarks.papers.common import facts
 from pocketface.benchmarks.papers.rule import NetworkRow, RuleResults, Speed
-from pocketface.benchmarks.papers.rule_page import facts, sections, title
+from pocketface.benchmarks.papers.rule_page import sections, title
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.benchmarks.reports.sections import sections_html
 from pocketface.compression.chain_recipe import AlignSpec, ChainRecipe
@@ -45,7 +46,7 @@ def aligned_stage(context: ChainContext, trained: TrainedStage) -> Aligned:
     faces, scheme = context.split.test, context.split.scheme
     posed = isinstance(trained.spec, AlignSpec) and "pose" in trained.spec.markups
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> Aligned:
         import torch
 
         net: Any = trained.load()
@@ -57,12 +58,10 @@ def aligned_stage(context: ChainContext, trained: TrainedStage) -> Aligned:
         if posed:
             angles = 90 * np.concatenate([part[1].numpy() for part in parts])
             pose = summarise_pose(angles, head_pose(context).angles(np.stack([face.points for face in faces])))
-        found = Aligned(summarise(points, shown.truth, scheme.normaliser), pose)
-        (folder / "figures.json").write_bytes(msgspec.json.encode(found))
+        return Aligned(summarise(points, shown.truth, scheme.normaliser), pose)
 
     inputs = {"network": trained.done.key, "faces": dataset_hash(faces)}
-    done = context.store.stage(f"aligned-{trained.done.name}", ALIGNED_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=Aligned)
+    return context.store.figures(f"aligned-{trained.done.name}", ALIGNED_VERSION, inputs, make, Aligned)
 
 
 def collect(

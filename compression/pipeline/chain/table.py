@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
-
 from pocketface.benchmarks.accuracy import evaluate
 from pocketface.benchmarks.data.fingerprint import dataset_hash
 from pocketface.benchmarks.machine import this_machine
@@ -45,7 +43,7 @@ def measure_networks(context: ChainContext, lone: Mapping[str, Alone], chain: Pa
     ((format, precisions),) = table_formats(context.recipe.export).items()
     files = {name: item.files.candidates[0].exported.path.parent.name for name, item in lone.items()}
 
-    def build(folder: Path) -> None:
+    def make(folder: Path) -> Speed:
         with ExitStack() as stack:
             known = known_bundle(context, folder / "known", format)
             entries = {f"{KNOWN.name} {KNOWN.input_size}": (stack.enter_context(open_bundle(known)), f"fp32.{format}")}
@@ -69,8 +67,7 @@ def measure_networks(context: ChainContext, lone: Mapping[str, Alone], chain: Pa
             say(f"latency of {len(entries)} networks and chains, {spec.runs} runs each", show=context.progress)
             found = measure_together(entries, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
             latency = {name: found.of(name) for name in entries}
-        speed = Speed(rows=rows, latency=latency, reference=found.reference, warning=found.warning)
-        (folder / "figures.json").write_bytes(msgspec.json.encode(speed))
+        return Speed(rows=rows, latency=latency, reference=found.reference, warning=found.warning)
 
     inputs = {
         "files": files,
@@ -80,5 +77,4 @@ def measure_networks(context: ChainContext, lone: Mapping[str, Alone], chain: Pa
         "faces": dataset_hash(faces),
         "cpu": this_machine().cpu,
     }
-    done = context.store.stage("table", TABLE_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=Speed)
+    return context.store.figures("table", TABLE_VERSION, inputs, make, Speed)

@@ -4,11 +4,8 @@ moves over. Each figure is a stage of the run's store, and is not measured again
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from pocketface.benchmarks.data.label_files import labelled_hash
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy, evaluate_masks
@@ -17,7 +14,6 @@ from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.training.faces import thin
 from pocketface.converters.executors import executor_of
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.manifest import FORMATS
 from pocketface.sdk.mask_predictor import MaskPredictor
 from pocketface.sdk.progress import track
 
@@ -46,7 +42,7 @@ def accuracy_of(
     """
     pictures = context.split.test
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> dict[str, MaskAccuracy]:
         found = {}
         with (
             track(f"accuracy, {name}", len(ids), show=context.progress) as step,
@@ -54,28 +50,28 @@ def accuracy_of(
         ):
             for number, id in enumerate(ids, start=1):
                 # A Mac's format runs in the reference executor elsewhere.
-                predictor = MaskPredictor(bundle, variant=id, executor=_executors())
+                executor = executor_of(bundle.manifest.variant(id)[1].format)
+                predictor = MaskPredictor(bundle, variant=id, executor=executor)
                 found[id] = evaluate_masks(predictor, pictures, settle=settle)
                 step(number)
-        _write(folder, found)
+        return found
 
     inputs = {"files": sorted(keys), "ids": list(ids), "pictures": labelled_hash(pictures), "settle": settle}
-    done = context.store.stage(f"accuracy-{name}", ACCURACY_VERSION, inputs, build)
-    return _read(done.path, dict[str, MaskAccuracy])
+    return context.store.figures(f"accuracy-{name}", ACCURACY_VERSION, inputs, make, dict[str, MaskAccuracy])
 
 
 def video_of(context: SegmentContext, name: str, path: Path, id: str, keys: Sequence[str]) -> dict[str, MaskVideo]:
     """One variant on moving pictures: row of the protocol -> figures. Arguments as ``accuracy_of``."""
     pictures, seed = thin(context.split.test, VIDEO_PICTURES), context.recipe.seed
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> dict[str, MaskVideo]:
         found = {}
         with open_bundle(path) as bundle:
             predictor = MaskPredictor(bundle, variant=id)
             for row, noise in ROWS.items():
                 with track(f"video, {name}, {row}", len(pictures), show=context.progress) as step:
                     found[row] = evaluate_mask_video(predictor, pictures, noise=noise, seed=seed, progress=step)
-        _write(folder, found)
+        return found
 
     inputs = {
         "files": sorted(keys),
@@ -85,17 +81,4 @@ def video_of(context: SegmentContext, name: str, path: Path, id: str, keys: Sequ
         "pictures": labelled_hash(pictures),
         "seed": seed,
     }
-    done = context.store.stage(f"video-{name}", VIDEO_VERSION, inputs, build)
-    return _read(done.path, dict[str, MaskVideo])
-
-
-def _executors() -> Mapping[str, Any]:
-    return {name: executor for name in FORMATS if (executor := executor_of(name)) is not None}
-
-
-def _write(folder: Path, value: Any) -> None:
-    (folder / "figures.json").write_bytes(msgspec.json.encode(value))
-
-
-def _read(folder: Path, type: Any) -> Any:
-    return msgspec.json.decode((folder / "figures.json").read_bytes(), type=type)
+    return context.store.figures(f"video-{name}", VIDEO_VERSION, inputs, make, dict[str, MaskVideo])

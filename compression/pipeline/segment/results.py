@@ -10,8 +10,9 @@ from rich.table import Table
 
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.mask_accuracy import MaskAccuracy
+from pocketface.benchmarks.papers.common import facts
 from pocketface.benchmarks.papers.masks import MaskNetworkRow, MaskResults, MaskVariantRow
-from pocketface.benchmarks.papers.masks_page import facts, sections, title
+from pocketface.benchmarks.papers.masks_page import sections, title
 from pocketface.benchmarks.reports.data import Gate
 from pocketface.benchmarks.reports.sections import sections_html
 from pocketface.benchmarks.segmentation import DEFAULT_OVERALL

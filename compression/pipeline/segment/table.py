@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -60,7 +59,7 @@ def speed_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> MaskSpe
     spec = context.recipe.bench
     format = next(iter(networks.values())).id.rpartition(".")[2]
 
-    def build(folder: Path) -> None:
+    def make(folder: Path) -> MaskSpeed:
         reference = f"{KNOWN.name} {KNOWN.input_size}"
         with ExitStack() as stack:
             known = known_bundle(context, folder / "known", format)
@@ -70,8 +69,7 @@ def speed_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> MaskSpe
             found = measure_together(entries, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
             peaks = {name: peak_rss_mb(bundle.root, id) for name, (bundle, id) in entries.items()}
         latency = {name: found.of(name) for name in entries}
-        speed = MaskSpeed(latency=latency, reference=reference, peak_mb=peaks, warning=found.warning)
-        (folder / "figures.json").write_bytes(msgspec.json.encode(speed))
+        return MaskSpeed(latency=latency, reference=reference, peak_mb=peaks, warning=found.warning)
 
     inputs = {
         "networks": {name: [one.key, one.id] for name, one in networks.items()},
@@ -79,8 +77,7 @@ def speed_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> MaskSpe
         "bench": spec,
         "cpu": this_machine().cpu,
     }
-    done = context.store.stage("speed", TABLE_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=MaskSpeed)
+    return context.store.figures("speed", TABLE_VERSION, inputs, make, MaskSpeed)
 
 
 def steps_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> tuple[Steps, ...]:
@@ -90,7 +87,7 @@ def steps_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> tuple[S
         name: effect for name, effect in EFFECTS.items() if set(effect.classes) <= set(context.split.classes.names)
     }
 
-    def build(folder: Path) -> None:
+    def make(_folder: Path) -> tuple[Steps, ...]:
         image, labels = picture.read()
         frame, box = on_screen(image, labels, context.split.classes)
         say(f"steps of a frame, {len(networks)} networks", show=context.progress)
@@ -118,7 +115,7 @@ def steps_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> tuple[S
                         effect=effect,
                     )
                 )
-        (folder / "figures.json").write_bytes(msgspec.json.encode(rows))
+        return tuple(rows)
 
     inputs = {
         "networks": {name: [one.key, one.id] for name, one in networks.items()},
@@ -128,8 +125,7 @@ def steps_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> tuple[S
         "bench": spec,
         "cpu": this_machine().cpu,
     }
-    done = context.store.stage("steps", STEPS_VERSION, inputs, build)
-    return msgspec.json.decode((done.path / "figures.json").read_bytes(), type=tuple[Steps, ...])
+    return context.store.figures("steps", STEPS_VERSION, inputs, make, tuple[Steps, ...])
 
 
 def on_screen(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassSet) -> tuple[NDArray[np.uint8], Box]:
