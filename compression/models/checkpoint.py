@@ -13,6 +13,7 @@ from torch import nn
 
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.models.registry import ModelSpec, build_model, build_network
+from pocketface.compression.models.reshape import fit_to_tensors, is_pruned
 from pocketface.sdk.errors import WeightsError
 from pocketface.sdk.files import os_problem
 
@@ -30,6 +31,8 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     points: int
     classes: int | msgspec.UnsetType = msgspec.UNSET
     """Of a mask network; not written for others, so that older releases still read them."""
+    pruned: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether layers have fewer channels than ``model`` says; not written for others."""
 
 
 def save_network(net: nn.Module, path: Path, spec: ModelSpec) -> None:
@@ -43,6 +46,7 @@ def save_network(net: nn.Module, path: Path, spec: ModelSpec) -> None:
         model=_from_scratch(spec),
         points=getattr(net, "n_points", 0),
         classes=getattr(net, "n_classes", msgspec.UNSET),
+        pruned=is_pruned(net) or msgspec.UNSET,
     )
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     written = msgspec.to_builtins(header)
@@ -72,7 +76,12 @@ def _from_scratch(spec: ModelSpec) -> ModelSpec:
 
 
 def _loaded(net: N, path: Path) -> N:
-    net.load_state_dict(load_file(path))
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        written = (file.metadata() or {}).get(KEY, "{}")
+    if msgspec.json.decode(written).get("pruned"):
+        fit_to_tensors(net, tensors)
+    net.load_state_dict(tensors)
     return channels_last(net).eval()
 
 
