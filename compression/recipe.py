@@ -152,6 +152,20 @@ class NetworkSpec(Config, frozen=True, kw_only=True):
             raise ConfigError(f"target {self.target!r}", choices=["hard", "soft"], next="Name one of these")
 
 
+class PruneSpec(Config, frozen=True, kw_only=True):
+    """What the trained student is made to do without; what is left is fine-tuned with the student's loss and teachers.
+
+    Attributes:
+        method: of compression/prune/registry.py.
+        options: its settings, e.g. ``{"keep_flops": 0.5}``.
+        train: of the fine-tuning.
+    """
+
+    method: str = "channels"
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    train: TrainSpec
+
+
 class ExportSpec(Config, frozen=True, kw_only=True):
     """Which variants to make.
 
@@ -192,6 +206,7 @@ class GateSpec(Config, frozen=True, kw_only=True):
             millions of bytes.
         max_latency_ratio: precision -> bound on the median inference time over the reference variant's.
         max_nme: bound on the student's own NME on the test set, in percent; 0 sets none.
+        max_pruned_increase: bound on the NME that pruning and fine-tuning cost, percentage points; 0 sets none.
         allow_unverified: variants that may ship without having run here.
     """
 
@@ -203,9 +218,13 @@ class GateSpec(Config, frozen=True, kw_only=True):
     max_size_mb: dict[str, float] = {}
     max_latency_ratio: dict[str, float] = {}
     max_nme: float = 0.0
+    max_pruned_increase: float = 0.0
     allow_unverified: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("max_nme", "max_pruned_increase"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"gates.{name}: {getattr(self, name):g}", expected="a finite number, 0 or more")
         for gate in ("max_tensor_error", "max_nme_increase", "max_relative_error", "max_latency_ratio", "max_size_mb"):
             for name, bound in getattr(self, gate).items():
                 precision, _, format = name.partition(".")
@@ -255,6 +274,7 @@ class Recipe(Config, frozen=True, kw_only=True):
         seed: of everything: split, initial weights, order, views.
         soft_share: share of the shape model's eigenvectors that soft landmarks keep (KD paper, eqs 1-3).
         teachers: ``tough`` and ``tolerant``, those that the student's loss needs.
+        prune: what becomes of the student before it is exported; None leaves it whole.
         weights_licence: what the data's terms mean for the weights; on the card and in the manifest.
     """
 
@@ -266,6 +286,7 @@ class Recipe(Config, frozen=True, kw_only=True):
     soft_share: float = 0.9
     teachers: dict[str, NetworkSpec] = {}
     student: NetworkSpec
+    prune: PruneSpec | None = None
     export: ExportSpec
     gates: GateSpec = GateSpec()
     bench: BenchSpec = BenchSpec()

@@ -14,9 +14,20 @@ from pocketface.converters.verdict import judge
 from pocketface.sdk.errors import ConfigError
 
 
-def check(spec: GateSpec, candidates: Sequence[Candidate], student_nme: float) -> list[Gate]:
-    """Every gate of a recipe. A variant that nothing here can run passes only if the recipe lists it."""
+def check(
+    spec: GateSpec, candidates: Sequence[Candidate], student_nme: float, *, whole: float | None = None
+) -> list[Gate]:
+    """Every gate of a recipe. A variant that nothing here can run passes only if the recipe lists it.
+
+    Args:
+        spec: the bounds.
+        candidates: every variant.
+        student_nme: of what is shipped, in torch on the test faces, percent.
+        whole: the same of the student before it was pruned; its own where it was not.
+    """
     own = [bounded("NME on the test faces", "student", student_nme, spec.max_nme)] if spec.max_nme else []
+    if spec.max_pruned_increase and whole is not None:
+        own.append(bounded("NME increase by pruning", "student", student_nme - whole, spec.max_pruned_increase))
     return own + check_variants(spec, candidates)
 
 

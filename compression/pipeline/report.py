@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Literal
 
 import numpy as np
 
@@ -60,7 +61,10 @@ def report_data(context: Context, result: RunResult) -> ReportData:
         ),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         default=f"fp32.{next(iter(recipe.export.formats))}",
-        networks=tuple(_network(context, trained, result.accuracy[trained.name]) for trained in result.networks),
+        networks=tuple(
+            _network(context, trained, result.accuracy[trained.name], role=_role(result, trained))
+            for trained in result.networks
+        ),
         variants=tuple(_variant(context, c, result.variants.get(c.id)) for c in result.candidates),
         gates=tuple(result.gates),
         faces=tuple(_shots(context, student, result.accuracy[student.name])),
@@ -85,7 +89,16 @@ def report_data(context: Context, result: RunResult) -> ReportData:
     )
 
 
-def _network(context: Context, trained: Trained, accuracy: NetworkAccuracy) -> Network:
+def _role(result: RunResult, trained: Trained) -> Literal["student", "teacher", "baseline"]:
+    """The student is what was exported; what it was pruned from is what it is held against."""
+    if trained is result.networks[-1]:
+        return "student"
+    return "baseline" if trained.name == "student" else "teacher"
+
+
+def _network(
+    context: Context, trained: Trained, accuracy: NetworkAccuracy, *, role: Literal["student", "teacher", "baseline"]
+) -> Network:
     net = trained.load(context.split.scheme.points)
     history = (
         Epoch(epoch=row["epoch"], train_loss=finite(row.get("landmark_loss")), val_nme=finite(row.get("val_nme")))
@@ -93,7 +106,7 @@ def _network(context: Context, trained: Trained, accuracy: NetworkAccuracy) -> N
     )
     return Network(
         name=f"{trained.name} ({trained.spec.model.name})",
-        role="student" if trained.name == "student" else "teacher",
+        role=role,
         parameters=count_parameters(net),
         flops=flops(net),
         accuracy=Figures.of(accuracy.accuracy),

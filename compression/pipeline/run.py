@@ -1,6 +1,7 @@
 """The whole run, in the order of its stages:
 
-data -> teachers -> student -> export -> quantize -> parity -> accuracy, latency -> gates -> bundle -> report
+data -> teachers -> student [-> pruned] -> export -> quantize -> parity -> accuracy, latency -> gates -> bundle
+-> report
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.export import export_stages, student_subject
 from pocketface.compression.pipeline.inputs import shipped_network
 from pocketface.compression.pipeline.provenance import model_card, provenance
+from pocketface.compression.pipeline.prune import prune_report, prune_stage
 from pocketface.compression.pipeline.report import write_run_report
 from pocketface.compression.pipeline.result import RunResult
 from pocketface.compression.pipeline.train import train_stage
@@ -57,8 +59,9 @@ def compress(context: Context) -> RunResult:
     networks = [
         train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)
     ]
-    student = train_stage(context, "student", recipe.student)
-    networks.append(student)
+    whole = train_stage(context, "student", recipe.student)
+    student = whole if recipe.prune is None else prune_stage(context, whole, recipe.prune)
+    networks += [whole] if student is whole else [whole, student]
     exported = export_stages(context, student_subject(context, student))
 
     net = student.load(context.split.scheme.points)
@@ -73,8 +76,10 @@ def compress(context: Context) -> RunResult:
     accuracy = {trained.name: accuracy_stage(context, trained) for trained in networks}
     score = score_stage(context, student)
     found, variants, notes = _measured(context, found, stage, cases)
-    checked = gates.check(recipe.gates, found, accuracy["student"].accuracy.nme)
-    bundle = _ship(context, found, checked, stage, cases, accuracy["student"], score)
+    own = accuracy[student.name]
+    checked = gates.check(recipe.gates, found, own.accuracy.nme, whole=accuracy[whole.name].accuracy.nme)
+    taken = "" if student is whole else str(prune_report(student))
+    bundle = _ship(context, found, checked, stage, cases, own, score, taken)
     result = RunResult(networks, accuracy, score, found, variants, checked, stage, notes, bundle)
     write_run_report(context, result)
     failed = gates.failures(checked)
@@ -169,6 +174,7 @@ def _ship(
     cases: Cases,
     accuracy: NetworkAccuracy,
     score: ScoreQuality,
+    taken: str,
 ) -> Path | None:
     """Write RUN/bundle with what kept its gates; nothing if the student or the default variant did not."""
     failed = {gate.variant for gate in checked if gate.passed is False}
@@ -183,7 +189,7 @@ def _ship(
         candidates=kept,
         default=_default(context),
         golden=cases,
-        card=model_card(context, accuracy.accuracy, score.auroc),
+        card=model_card(context, accuracy.accuracy, score.auroc, taken=taken),
         provenance=provenance(context),
         weights_licence=context.recipe.weights_licence,
         allow_unverified=_allowed(context, kept),

@@ -4,6 +4,7 @@ teacher has none."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,21 @@ def soft_landmarks(context: Context, shape: Done) -> Tensor:
     return soft * sides[:, None, None] + centres[:, None]
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is taught.
+
+    Attributes:
+        inputs: all that the training depends on.
+        seed: of initial weights and everything drawn.
+        views: gives the batches.
+    """
+
+    inputs: dict[str, Any]
+    seed: int
+    views: Callable[[], FaceViews]
+
+
 def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | None = None) -> Trained:
     """Train one network of the recipe, and before it whatever it needs.
 
@@ -79,6 +95,25 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
         spec: the network.
         seed: instead of the recipe's, for repetitions.
     """
+    taught = lesson(context, spec, seed=seed)
+
+    def build(folder: Path) -> None:
+        scheme = context.split.scheme
+        fit(
+            spec,
+            taught.views(),
+            folder,
+            n_points=scheme.points,
+            normaliser=scheme.normaliser,
+            seed=taught.seed,
+            progress=context.progress,
+        )
+
+    return Trained(name, spec, context.store.stage(name, TRAIN_VERSION, taught.inputs, build))
+
+
+def lesson(context: Context, spec: NetworkSpec, *, seed: int | None = None) -> Lesson:
+    """The views and the teachers of a network, which are trained if they are not; arguments as `train_stage`."""
     recipe, seed = context.recipe, context.recipe.seed if seed is None else seed
     augment = spec.augment or recipe.augment
     needs = sorted(build_loss(spec.loss).needs)
@@ -101,11 +136,11 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
         or [teacher.done.key for teacher in teachers.values()],
     }
 
-    def build(folder: Path) -> None:
+    def views() -> FaceViews:
         cache, scheme, size = context.train_cache, context.split.scheme, spec.model.input_size
         renderer = ViewRenderer(cache, augment, seed=view_seed, flip=scheme.flip)
         backgrounds = context.backgrounds
-        data = FaceViews(
+        return FaceViews(
             renderer,
             plain_views(context.validation_cache, size),
             spec.train,
@@ -115,17 +150,8 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
             teachers=_ask(teachers, pools, renderer),
             backgrounds=ViewRenderer(backgrounds, augment, seed=seed, flip=scheme.flip) if backgrounds else None,
         )
-        fit(
-            spec,
-            data,
-            folder,
-            n_points=scheme.points,
-            normaliser=scheme.normaliser,
-            seed=seed,
-            progress=context.progress,
-        )
 
-    return Trained(name, spec, context.store.stage(name, TRAIN_VERSION, inputs, build))
+    return Lesson(inputs, seed, views)
 
 
 def pool_stage(context: Context, teacher: Trained, student: NetworkSpec) -> Done:

@@ -24,6 +24,7 @@ def fit(
     n_points: int,
     normaliser: tuple[int, int],
     seed: int,
+    net: LandmarkNet | None = None,
     progress: bool = True,
 ) -> LandmarkNet:
     """Train a network, going on from the last finished epoch if ``folder`` holds its checkpoint.
@@ -34,6 +35,8 @@ def fit(
         folder: gets the weights, the history and, while training, the checkpoint.
         n_points, normaliser: of the landmark scheme.
         seed: of initial weights and everything drawn in training.
+        net: goes on with this network instead of a new one.
+        progress: show a bar.
 
     Returns:
         The trained network (the averaged weights, where the recipe asks for them), in evaluation mode.
@@ -42,8 +45,10 @@ def fit(
         EnvironmentProblemError: the disk is full or not writable.
     """
     torch.manual_seed(seed)
-    net = channels_last(build_model(spec.model, n_points=n_points))
-    net.set_mean_shape(data.validation.points.mean(0).cpu())
+    if net is None:
+        net = build_model(spec.model, n_points=n_points)
+        net.set_mean_shape(data.validation.points.mean(0).cpu())
+    net = channels_last(net).train()
     loss = build_loss(spec.loss)
     module = LandmarkTraining(net, loss, spec.train, normaliser=normaliser, seed=seed)
     run_loop(module, data, folder, spec.train, progress=progress)

@@ -35,6 +35,12 @@ class LandmarkTraining(SeededTraining):
         self.loss, self.normaliser = loss, normaliser
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
+        found = self.losses(batch)
+        self.log_dict(found, on_epoch=True, on_step=False, batch_size=len(batch.points))
+        return found["train_loss"]
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """``train_loss``, which is what is minimised, and its parts: scalars."""
         faces = len(batch.points)
         maps = self.net.features(network_input(self.net, batch.pixels))
         points, score = self.net.read(maps, detach_score=self.plan.score_detached)
@@ -45,13 +51,7 @@ class LandmarkTraining(SeededTraining):
         truth[:faces] = 1
         face = binary_cross_entropy_with_logits(score, truth)
         total = landmark + self.plan.score_weight * face
-        self.log_dict(
-            {"train_loss": total, "landmark_loss": landmark, "score_loss": face},
-            on_epoch=True,
-            on_step=False,
-            batch_size=faces,
-        )
-        return total
+        return {"train_loss": total, "landmark_loss": landmark, "score_loss": face}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         pixels, truth = batch

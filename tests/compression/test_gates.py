@@ -11,6 +11,7 @@ from pocketface.compression.recipe import GateSpec
 from pocketface.converters.bundle import Candidate
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.verdict import ParityResult
+from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.manifest import Latency, OutputParity, Tolerances
 
 
@@ -70,6 +71,20 @@ def test_latency_ratio():
 def test_the_students_own_accuracy(nme: float, passed: bool):
     (found,) = gates.check(GateSpec(max_nme=4.2), [], student_nme=nme)
     assert (found.variant, found.passed) == ("student", passed)
+
+
+@pytest.mark.parametrize(("nme", "passed"), [(4.0, True), (4.19, True), (4.21, False), (float("nan"), False)])
+def test_what_pruning_costs(nme: float, passed: bool):
+    (found,) = gates.check(GateSpec(max_pruned_increase=0.2), [], student_nme=nme, whole=4.0)
+    assert (found.variant, found.bound, found.passed) == ("student", 0.2, passed)
+    assert gates.check(GateSpec(max_pruned_increase=0.2), [], student_nme=nme) == []
+
+
+@pytest.mark.parametrize("name", ["max_nme", "max_pruned_increase"])
+def test_bounds_are_numbers_from_0_on(name: str):
+    for value in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=name):
+            GateSpec(**{name: value})
 
 
 def test_what_nothing_can_run_ships_only_if_it_is_listed():
