@@ -166,6 +166,30 @@ class PruneSpec(Config, frozen=True, kw_only=True):
     train: TrainSpec
 
 
+class MixedSpec(Config, frozen=True, kw_only=True):
+    """A variant ``mixed`` beside ``w8a8``: the layers that 8 bits hurt most stay in float (quantize/sensitivity.py).
+
+    Attributes:
+        max_increase: bound on the task error's increase on validation inputs, percentage points; as few layers as
+            keep it stay in float. It is also the variant's bound in parity, unless ``gates.max_nme_increase`` has one.
+        faces: validation faces that every trial is measured on; 0 takes all.
+        depth: parts of a module's path that name a group of layers.
+        most: groups that may stay in float; 0 sets no limit.
+    """
+
+    max_increase: float = 0.05
+    faces: int = 0
+    depth: int = 2
+    most: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.max_increase) and self.max_increase > 0):
+            raise ConfigError(f"mixed.max_increase: {self.max_increase:g}", expected="a finite number above 0")
+        for name, least in (("faces", 0), ("depth", 1), ("most", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"mixed.{name}: {getattr(self, name)}", expected=f"{least} or more")
+
+
 class ExportSpec(Config, frozen=True, kw_only=True):
     """Which variants to make.
 
@@ -176,6 +200,7 @@ class ExportSpec(Config, frozen=True, kw_only=True):
             normalises itself (converters/pixels.py).
         options: settings of an exporter, by its format, e.g. ``{"coreml": {"target": "iOS16"}}``.
         quantize: settings of a quantizer, by its name, e.g. ``{"onnx.w8a8": {"method": "entropy"}}``.
+        mixed: format -> how its variant ``mixed`` is made; none by default.
         calibration_faces: training faces that static quantization looks at.
         golden_faces: drawn faces whose tensors go into the bundle.
         parity_faces: validation faces on which every variant is compared with torch.
@@ -185,6 +210,7 @@ class ExportSpec(Config, frozen=True, kw_only=True):
     input: Literal["normalised", "pixels"] = "normalised"
     options: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     quantize: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    mixed: dict[str, MixedSpec] = msgspec.field(default_factory=dict)
     calibration_faces: int = 128
     golden_faces: int = 4
     parity_faces: int = 64
@@ -193,6 +219,9 @@ class ExportSpec(Config, frozen=True, kw_only=True):
         for name in ("calibration_faces", "golden_faces", "parity_faces"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"export.{name}: {getattr(self, name)}", expected="1 or more")
+        for format in self.mixed:
+            if format not in self.formats:
+                raise ConfigError(f"export.mixed: {format!r}", choices=list(self.formats), next="Name one of these")
 
 
 class GateSpec(Config, frozen=True, kw_only=True):

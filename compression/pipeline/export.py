@@ -8,37 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from torch import nn
 
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.context import AnyContext, Context
-from pocketface.compression.pipeline.inputs import network_inputs, shipped_network
-from pocketface.compression.pipeline.store import Done
+from pocketface.compression.pipeline.exported import load_exported, save_exported
+from pocketface.compression.pipeline.inputs import network_inputs, reference_truth, shipped_network
+from pocketface.compression.pipeline.mixed import Trials, mixed_stage
 from pocketface.compression.pipeline.train import Trained
 from pocketface.compression.quantize.base import Calibration
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import exported_precisions, make, quantized_precisions
 from pocketface.converters.formats.base import Exported
+from pocketface.converters.parity import References
 from pocketface.converters.pixels import PixelInput
-from pocketface.sdk.manifest import Binding
+from pocketface.converters.reference import references, torch_run
+from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.progress import say
 
 EXPORT_VERSION = 2
 QUANTIZE_VERSION = 1
-_LIST = "exported.json"
-
-
-class _Record(msgspec.Struct, frozen=True):
-    """An `Exported`, with its path relative to the stage's folder."""
-
-    file: str
-    format: str
-    precision: str
-    inputs: dict[str, Binding]
-    outputs: dict[str, Binding]
-    quantization: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -50,12 +40,17 @@ class Subject:
         key: of its training.
         network: gives what is shipped, in evaluation mode.
         calibration: gives the inputs that static quantization looks at, (N, 3, S, S) as the network takes them.
+        faces: gives validation faces with what torch makes of them, at most so many (0: all), for variants that are
+            searched for (``export.mixed``); None where the recipe has none.
+        normaliser: the two landmarks whose distance normalises errors on these faces.
     """
 
     name: str
     key: str
     network: Callable[[], nn.Module]
     calibration: Callable[[], Calibration]
+    faces: Callable[[int], References] | None = None
+    normaliser: tuple[int, int] = (36, 45)
 
 
 def student_subject(context: Context, student: Trained) -> Subject:
@@ -68,7 +63,12 @@ def student_subject(context: Context, student: Trained) -> Subject:
     def calibration() -> Calibration:
         return network_inputs(thin(context.split.train, spec.calibration_faces), network())
 
-    return Subject("", student.done.key, network, calibration)
+    def faces(count: int) -> References:
+        chosen, net = context.split.validation, network()
+        chosen = thin(chosen, count) if count else chosen
+        return references(torch_run(net), network_inputs(chosen, net), reference_truth(chosen))
+
+    return Subject("", student.done.key, network, calibration, faces, context.split.scheme.normaliser)
 
 
 Formats = Mapping[str, Sequence[str]]
@@ -86,7 +86,8 @@ def export_stages(context: AnyContext[Any], subject: Subject, formats: Formats |
     exported = _export(context, subject, formats)
     quantized = _quantize(context, subject, formats, exported)
     found = {(item.format, item.precision): item for item in exported + quantized}
-    return [found[name, precision] for name in formats for precision in formats[name]]  # type: ignore[index]
+    every = [found[name, precision] for name in formats for precision in formats[name]]  # type: ignore[index]
+    return every + [_mixed(context, subject, name, found) for name in context.recipe.export.mixed if name in formats]
 
 
 def _export(context: AnyContext[Any], subject: Subject, formats: Formats) -> list[Exported]:
@@ -109,10 +110,10 @@ def _export(context: AnyContext[Any], subject: Subject, formats: Formats) -> lis
                 fp32=made.get((name, "fp32")),
                 options=spec.options.get(name),
             )
-        _save(folder, list(made.values()))
+        save_exported(folder, list(made.values()))
 
     inputs = {"student": subject.key, "wanted": wanted, **_input_key(context)}
-    return _load(context.store.stage(_stage("export", subject), EXPORT_VERSION, inputs, build))
+    return load_exported(context.store.stage(_stage("export", subject), EXPORT_VERSION, inputs, build))
 
 
 def _quantize(context: AnyContext[Any], subject: Subject, formats: Formats, exported: list[Exported]) -> list[Exported]:
@@ -141,7 +142,7 @@ def _quantize(context: AnyContext[Any], subject: Subject, formats: Formats, expo
                     options=spec.quantize.get(name),
                 )
             )
-        _save(folder, made)
+        save_exported(folder, made)
 
     inputs = {
         "student": subject.key,
@@ -149,10 +150,25 @@ def _quantize(context: AnyContext[Any], subject: Subject, formats: Formats, expo
         "export": EXPORT_VERSION,
         "versions": [QUANTIZERS[name].version for name in wanted],
         "config": spec.quantize,
-        "calibration": [spec.calibration_faces, context.training_hash],
+        **_calibration_key(context),
         **_input_key(context),
     }
-    return _load(context.store.stage(_stage("quantize", subject), QUANTIZE_VERSION, inputs, build))
+    return load_exported(context.store.stage(_stage("quantize", subject), QUANTIZE_VERSION, inputs, build))
+
+
+def _mixed(context: AnyContext[Any], subject: Subject, name: str, found: Mapping[Any, Exported]) -> Exported:
+    source = found[name, "fp32"]
+    if subject.faces is None:
+        raise ConfigError(f"no faces to search on for mixed.{name}", next="Leave export.mixed out")
+    trials = Trials(
+        subject.key,
+        subject.network,
+        subject.calibration,
+        subject.faces,
+        subject.normaliser,
+        {"export": EXPORT_VERSION, **_calibration_key(context), **_input_key(context)},
+    )
+    return mixed_stage(context, name, source, trials)
 
 
 def _of(subject: Subject) -> str:
@@ -163,29 +179,12 @@ def _stage(kind: str, subject: Subject) -> str:
     return f"{kind}-{subject.name}" if subject.name else kind
 
 
+def _calibration_key(context: AnyContext[Any]) -> dict[str, Any]:
+    return {"calibration": [context.recipe.export.calibration_faces, context.training_hash]}
+
+
 def _input_key(context: AnyContext[Any]) -> dict[str, Any]:
     """Part of a stage's key; nothing for the default, so that older runs keep theirs."""
     spec = context.recipe.export
     key: dict[str, Any] = {} if spec.input == "normalised" else {"input": spec.input}
     return key | ({"options": spec.options} if spec.options else {})
-
-
-def _save(folder: Path, made: list[Exported]) -> None:
-    records = [
-        _Record(
-            item.path.name,
-            item.format,
-            item.precision,
-            dict(item.inputs),
-            dict(item.outputs),
-            dict(item.quantization),
-        )
-        for item in made
-    ]
-    (folder / _LIST).write_bytes(msgspec.json.encode(records))
-
-
-def _load(done: Done) -> list[Exported]:
-    records = msgspec.json.decode((done.path / _LIST).read_bytes(), type=list[_Record])
-    build: Callable[..., Any] = Exported
-    return [build(done.path / r.file, r.format, r.precision, r.inputs, r.outputs, r.quantization) for r in records]

@@ -17,7 +17,7 @@ from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy
 from pocketface.compression.pipeline.context import AnyContext, Context
 from pocketface.compression.pipeline.inputs import network_inputs, reference_truth
-from pocketface.compression.recipe import GateSpec
+from pocketface.compression.recipe import GateSpec, MixedSpec
 from pocketface.compression.training.faces import thin
 from pocketface.converters import parity, reference
 from pocketface.converters.bundle import Candidate
@@ -58,7 +58,7 @@ def candidates(context: Context, exported: list[Exported], torch: TorchReference
     gates, made = context.recipe.gates, []
     with track("parity", len(exported), show=context.progress) as step:
         for number, item in enumerate(exported, start=1):
-            bounds = tolerances(gates, item.precision)
+            bounds = tolerances(gates, item.precision, context.recipe.export.mixed.get(item.format))
             made.append(
                 examine(
                     item,
@@ -72,8 +72,16 @@ def candidates(context: Context, exported: list[Exported], torch: TorchReference
     return made
 
 
-def tolerances(gates: GateSpec, precision: str) -> Tolerances:
-    """The recipe's bounds for a precision; the face score keeps the defaults of converters/parity."""
+def tolerances(gates: GateSpec, precision: str, mixed: MixedSpec | None = None) -> Tolerances:
+    """The recipe's bounds for a precision; the face score keeps the defaults of converters/parity.
+
+    Args:
+        gates: the recipe's.
+        precision: of the variant.
+        mixed: how the format's variant ``mixed`` was searched for: to a bound of its own.
+    """
+    if precision == "mixed" and mixed is not None and precision not in gates.max_nme_increase:
+        return msgspec.structs.replace(GATES["w8a8"], max_nme_increase=mixed.max_increase)
     default = GATES.get(precision, Tolerances())
     return msgspec.structs.replace(
         default,

@@ -22,6 +22,7 @@ from pocketface.compression.pipeline.accuracy import NetworkAccuracy, ScoreQuali
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.export import export_stages, student_subject
 from pocketface.compression.pipeline.inputs import shipped_network
+from pocketface.compression.pipeline.mixed import check_mixed
 from pocketface.compression.pipeline.provenance import model_card, provenance
 from pocketface.compression.pipeline.prune import prune_report, prune_stage
 from pocketface.compression.pipeline.report import write_run_report
@@ -55,6 +56,7 @@ def compress(context: Context) -> RunResult:
     recipe = context.recipe
     check_formats(recipe.export.formats)
     check_settings(recipe.export.options, recipe.export.quantize)
+    check_mixed(recipe.export)
     write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
     networks = [
         train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)

@@ -38,7 +38,8 @@ REASONS = {
     ("executorch", "w8"): "XNNPACK has no convolution with 8-bit weights and float arithmetic",
     ("*", "pal4"): "only Core ML stores weights as palettes",
     ("*", "pal6"): "only Core ML stores weights as palettes",
-    ("*", "mixed"): "a w8a8 variant whose recipe names modules in keep_float; none has a name of its own yet",
+    ("coreml", "mixed"): "no w8a8 to mix with",
+    ("*", "mixed"): "searched for on a trained network's validation faces: `export.mixed` of a recipe",
     ("*", "*"): "no quantizer is registered",
 }
 """(Format, precision) -> why the combination does not exist; the first that fits counts."""

@@ -27,6 +27,7 @@ from pocketface.compression.pipeline.chain.table import measure_networks, table_
 from pocketface.compression.pipeline.chain.train import TrainedStage, chain_networks
 from pocketface.compression.pipeline.context import ChainContext
 from pocketface.compression.pipeline.contracts import stage_contract
+from pocketface.compression.pipeline.mixed import refuse_mixed
 from pocketface.compression.pipeline.provenance import chain_card, provenance
 from pocketface.compression.recipe_file import dump_recipe
 from pocketface.compression.variants import check_formats, check_settings
@@ -70,6 +71,7 @@ def compress_chain(context: ChainContext) -> ChainResult:
     """
     recipe = context.recipe
     check_formats(recipe.export.formats)
+    refuse_mixed(recipe.export)
     check_settings(recipe.export.options, recipe.export.quantize)
     if recipe.export.input != "normalised":
         raise ConfigError(

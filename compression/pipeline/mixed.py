@@ -1,0 +1,136 @@
+"""8 bits where they do no harm: for each format that the recipe asks for, a variant ``mixed`` beside ``w8a8``.
+
+One stage a format: the search, layer by layer on validation faces, and the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pocketface.compression.pipeline.context import AnyContext
+from pocketface.compression.pipeline.exported import load_exported, save_exported
+from pocketface.compression.quantize.base import Quantizer, StaticConfig, for_network
+from pocketface.compression.quantize.registry import QUANTIZERS
+from pocketface.compression.quantize.sensitivity import Sensitivity, layer_groups, search
+from pocketface.compression.recipe import ExportSpec, MixedSpec
+from pocketface.converters.executors import executor_of
+from pocketface.converters.formats.base import Exported
+from pocketface.converters.parity import References, measure
+from pocketface.sdk.errors import BadInputError, ConfigError, EnvironmentProblemError
+from pocketface.sdk.progress import say
+
+MIXED_VERSION = 1
+FOUND = "sensitivity.json"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What the files of a search are made from and held against.
+
+    Attributes:
+        key: of the network's training.
+        network: gives the network, in evaluation mode.
+        calibration: gives the inputs that the quantizer looks at.
+        faces: gives validation faces with what torch makes of them, at most so many (0: all).
+        normaliser: the two landmarks whose distance normalises errors.
+        inputs: whatever else the files depend on, for the stage's key.
+    """
+
+    key: str
+    network: Callable[[], Any]
+    calibration: Callable[[], Any]
+    faces: Callable[[int], References]
+    normaliser: tuple[int, int]
+    inputs: Mapping[str, Any]
+
+
+def check_mixed(spec: ExportSpec) -> None:
+    """Refuse a format that has no 8-bit quantizer or nothing to run it, before anything is trained.
+
+    Raises:
+        ConfigError, EnvironmentProblemError: naming it.
+    """
+    able = [name for name in spec.formats if f"{name}.w8a8" in QUANTIZERS]
+    for format in spec.mixed:
+        if format not in able:
+            raise ConfigError(f"export.mixed: {format!r} has no w8a8", choices=able, next="Name one of these")
+        if executor_of(format) is None:
+            raise EnvironmentProblemError(f"nothing here can run {format}", next="See pocketface doctor")
+
+
+def refuse_mixed(spec: ExportSpec) -> None:
+    """Refuse the setting in a recipe of several networks or of masks.
+
+    Raises:
+        ConfigError: it is set.
+    """
+    if spec.mixed:
+        raise ConfigError("export.mixed", expected="a recipe of one landmark network", next="Leave export.mixed out")
+
+
+def mixed_stage(context: AnyContext[Any], format: str, source: Exported, trials: Trials) -> Exported:
+    """Search, and make the file.
+
+    Args:
+        context: the run.
+        format: of the recipe's ``export.mixed``.
+        source: the format's fp32 file.
+        trials: see there.
+
+    Returns:
+        The file; the search lies beside it, see `sensitivity_of`.
+    """
+    spec: MixedSpec = context.recipe.export.mixed[format]
+    quantizer: Quantizer = QUANTIZERS[f"{format}.w8a8"]
+    settings = context.recipe.export.quantize.get(quantizer.name)
+    mixing = replace(quantizer, name=f"{format}.mixed", precision="mixed")
+    file = f"mixed{source.path.suffix}"
+
+    def build(folder: Path) -> None:
+        net, calibration, faces = trials.network(), trials.calibration(), trials.faces(spec.faces)
+        config = quantizer.configure(settings)
+        if not isinstance(config, StaticConfig):
+            raise ConfigError(f"{quantizer.name} has no layers to leave in float", next="Leave export.mixed out")
+        config = for_network(config, net)
+        groups = layer_groups(net, depth=spec.depth, without=(*config.keep_float, *(config.weights_only or ())))
+        done = 0
+
+        def made(path: Path, keep: tuple[str, ...]) -> Exported:
+            wanted = msgspec.structs.replace(config, keep_float=(*config.keep_float, *keep))
+            return mixing(source, path, calibration, net=net, config=wanted, force=True)
+
+        def trial(keep: tuple[str, ...]) -> float:
+            nonlocal done
+            done += 1
+            say(f"mixed {format}, file {done}: {' '.join(keep) or 'all in 8 bits'}", show=context.progress)
+            result = measure(
+                made(folder / f"trial{source.path.suffix}", keep), faces=faces, normaliser=trials.normaliser
+            )
+            if result is None or result.nme_increase is None:
+                raise BadInputError(f"{format}: no task error was measured", next="Give the run validation faces")
+            return result.nme_increase
+
+        found = search(trial, groups, spec.max_increase, most=spec.most or None)
+        save_exported(folder, [made(folder / file, found.keep)])
+        (folder / f"trial{source.path.suffix}").unlink()
+        (folder / FOUND).write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+        say(f"mixed {format}: {found}", show=context.progress)
+
+    inputs = {
+        "student": trials.key,
+        "quantizer": [quantizer.name, quantizer.version, settings],
+        "mixed": spec,
+        **trials.inputs,
+    }
+    (exported,) = load_exported(context.store.stage(f"mixed-{format}", MIXED_VERSION, inputs, build))
+    return exported
+
+
+def sensitivity_of(exported: Exported) -> Sensitivity:
+    """What the search for a variant ``mixed`` found."""
+    return msgspec.json.decode(exported.path.with_name(FOUND).read_bytes(), type=Sensitivity)
