@@ -16,13 +16,13 @@ from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.sdk.errors import ConfigError
 
 AnyRecipe = Recipe | ChainRecipe | SegmentRecipe
-R = TypeVar("R", Recipe, ChainRecipe, SegmentRecipe)
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 def load_any(path: str | Path, overrides: tuple[str, ...] = ()) -> AnyRecipe:
     """Read a recipe of any kind: one that has ``stages`` is a chain's, one whose data has ``classes`` is for masks. See
     `load_recipe`."""
-    raw = _read(Path(path), overrides)
+    raw = read_yaml(Path(path), overrides)
     if isinstance(raw, dict) and "stages" in raw:
         return parse_recipe(raw, str(path), ChainRecipe)
     if isinstance(raw, dict) and "classes" in (raw.get("data") or ()):
@@ -49,7 +49,12 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return found
 
 
-def _read(path: Path, overrides: tuple[str, ...]) -> Any:
+def read_yaml(path: Path, overrides: tuple[str, ...] = ()) -> Any:
+    """What a YAML file holds, with settings from the command line in it.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a setting has no place.
+    """
     import yaml
 
     try:
