@@ -186,7 +186,7 @@ def _context(
     if threads:
         torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    _log_to(out / "log.txt")
+    log_to(out / "log.txt")
     if isinstance(loaded, ChainRecipe):
         return ChainContext(loaded, data, out, skip_bad=skip_bad, progress=not quiet)
     if isinstance(loaded, SegmentRecipe):
@@ -213,7 +213,7 @@ def _landmarks(context: Context | ChainContext | SegmentContext) -> Context:
     return context
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
     """Everything we and Lightning log goes to a file; of ours, warnings go to the terminal too."""
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

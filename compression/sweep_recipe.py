@@ -10,12 +10,12 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pocketface.compression.recipe import BenchSpec, Config, Recipe, check_row_names
-from pocketface.compression.recipe_file import load_recipe, parse_recipe, read_yaml
+from pocketface.compression.recipe_file import dump_recipe, load_recipe, parse_recipe, read_yaml
 from pocketface.sdk.errors import ConfigError
 
 SCHEMA = 1
@@ -72,22 +72,49 @@ class SweepRecipe(Config, frozen=True, kw_only=True):
             )
 
 
-def load_sweep(path: Path) -> tuple[SweepRecipe, dict[str, Recipe]]:
-    """Read a sweep and the recipe of each of its students, by name.
+class Sweep(NamedTuple):
+    """A sweep as it was read.
+
+    Attributes:
+        spec: its own file.
+        base: the recipe that its students begin with.
+        students: name -> recipe.
+    """
+
+    spec: SweepRecipe
+    base: Recipe
+    students: dict[str, Recipe]
+
+    @property
+    def changes(self) -> dict[str, dict[str, Any]]:
+        """Student -> the settings that differ from the base's."""
+        return {**_combinations(self.spec.grid), **self.spec.students}
+
+    @property
+    def text(self) -> str:
+        """Both files as YAML documents."""
+        import yaml
+
+        own = yaml.safe_dump(msgspec.to_builtins(self.spec), sort_keys=False, width=100, allow_unicode=True)
+        return f"{own}---\n{dump_recipe(self.base)}"
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep and the recipe of each of its students.
 
     Raises:
         ConfigError: a file is missing or no YAML, a key is unknown, a value has the wrong type or is out of range.
     """
     sweep: SweepRecipe = parse_recipe(read_yaml(path), str(path), SweepRecipe)
     base_path = path.parent / sweep.base
-    load_recipe(base_path)  # its own mistakes are named as its own
+    own = load_recipe(base_path)
     base = read_yaml(base_path)
     changes = {**_combinations(sweep.grid), **sweep.students}
-    found = {
+    found: dict[str, Recipe] = {
         name: parse_recipe(_merged(base, {**change, "name": f"{sweep.name}, {name}"}), f"{path}, student {name}")
         for name, change in changes.items()
     }
-    return sweep, found
+    return Sweep(sweep, own, found)
 
 
 def _combinations(grid: Mapping[str, tuple[Any, ...]]) -> dict[str, dict[str, Any]]:

@@ -33,6 +33,7 @@ class AnyContext(Generic[A]):
         run: the run's folder.
         skip_bad: leave broken annotations out instead of refusing them.
         progress: show progress bars.
+        stages: folder of the stages, to share them with other runs; default: the run's own.
     """
 
     recipe: A
@@ -40,10 +41,11 @@ class AnyContext(Generic[A]):
     run: Path
     skip_bad: bool = False
     progress: bool = True
+    stages: Path | None = None
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.run)
+        self.store = Store(self.run, self.stages)
 
     @property
     def training_hash(self) -> str:

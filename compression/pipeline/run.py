@@ -53,6 +53,23 @@ def compress(context: Context) -> RunResult:
     Raises:
         GateFailedError: a bound was not kept. Everything is in the run's folder, but what failed is not in the bundle.
     """
+    result = run_recipe(context)
+    failed = gates.failures(result.gates)
+    if failed:
+        raise GateFailedError(
+            failed,
+            next=f"See {context.run / 'report.html'}; the artefacts are kept under {context.store.root}",
+        )
+    return result
+
+
+def run_recipe(context: Context, *, timed: bool = True) -> RunResult:
+    """`compress`, which says in its result what gates failed instead of raising.
+
+    Args:
+        context: the run.
+        timed: measure latency; a sweep does so for all its students together.
+    """
     recipe = context.recipe
     check_formats(recipe.export.formats)
     check_settings(recipe.export.options, recipe.export.quantize)
@@ -77,19 +94,13 @@ def compress(context: Context) -> RunResult:
     # Every choice is made: from here on the test faces are read.
     accuracy = {trained.name: accuracy_stage(context, trained) for trained in networks}
     score = score_stage(context, student)
-    found, variants, notes = _measured(context, found, stage, cases)
+    found, variants, notes = _measured(context, found, stage, cases, timed=timed)
     own = accuracy[student.name]
     checked = gates.check(recipe.gates, found, own.accuracy.nme, whole=accuracy[whole.name].accuracy.nme)
     taken = "" if student is whole else str(prune_report(student))
     bundle = _ship(context, found, checked, stage, cases, own, score, taken)
     result = RunResult(networks, accuracy, score, found, variants, checked, stage, notes, bundle)
     write_run_report(context, result)
-    failed = gates.failures(checked)
-    if failed:
-        raise GateFailedError(
-            failed,
-            next=f"See {context.run / 'report.html'}; the artefacts are kept under {context.store.root}",
-        )
     return result
 
 
@@ -125,13 +136,13 @@ def _default(context: Context) -> str:
 
 
 def _measured(
-    context: Context, found: list[Candidate], stage: Stage, cases: Cases
+    context: Context, found: list[Candidate], stage: Stage, cases: Cases, *, timed: bool
 ) -> tuple[list[Candidate], dict[str, NetworkAccuracy], list[str]]:
     """Candidates with latency and test accuracy, measured on a bundle that holds those which passed; and warnings."""
     passed = [candidate.id for candidate in found if candidate.status == "passed"]
     if _default(context) not in passed:
         return found, {}, ["nothing was measured: the default variant did not pass"]
-    draft = context.store.root / ".measured"
+    draft = context.run / ".measured"
     write_bundle(
         draft,
         name=context.recipe.name,
@@ -150,8 +161,8 @@ def _measured(
     with open_bundle(draft) as bundle:
         variants = measure.variant_accuracy_stage(context, bundle, passed, files)
         # A reference executor's time means nothing.
-        timed = [item.id for item in found if item.id in passed and has_executor(item.exported.format)]
-        latency = measure.latency_stage(context, bundle, timed, files)
+        able = [item.id for item in found if item.id in passed and has_executor(item.exported.format)]
+        latency = measure.latency_stage(context, bundle, able, files) if timed else measure.LatencyTable({}, "")
     measured = [
         replace(
             item,

@@ -50,11 +50,12 @@ class Store:
     """The stages of one run.
 
     Args:
-        run: the run's folder; made if it is missing.
+        run: the run's folder.
+        root: of the stages, default: RUN/stages; made if it is missing.
     """
 
-    def __init__(self, run: Path) -> None:
-        self.run, self.root = run, run / "stages"
+    def __init__(self, run: Path, root: Path | None = None) -> None:
+        self.run, self.root = run, run / "stages" if root is None else root
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -97,7 +97,7 @@ def _importance(config: ChannelsConfig) -> Callable[..., Any]:
 
 def _outputs(net: nn.Module) -> list[nn.Module]:
     """The layers that make the network's outputs: the last one with weights of every head."""
-    found = []
+    found: list[nn.Module] = []
     for name in getattr(net, "heads", ()):
         layers = [module for module in net.get_submodule(name).modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         found += layers[-1:]
@@ -109,7 +109,7 @@ def _take_gradients(net: nn.Module, losses: Losses, batches: int) -> None:
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     for number in range(batches):
-        (losses(net, number) / batches).backward()  # type: ignore[no-untyped-call]
+        (losses(net, number) / batches).backward()
 
 
 PRUNER = Pruner("channels", 1, ChannelsConfig, _prune)

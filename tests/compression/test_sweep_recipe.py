@@ -10,8 +10,8 @@ import pytest
 import yaml
 from tiny import tiny_recipe
 
-from pocketface.compression.recipe_file import dump_recipe
-from pocketface.compression.sweep_recipe import load_sweep
+from pocketface.compression.recipe_file import dump_recipe, parse_recipe
+from pocketface.compression.sweep_recipe import SweepRecipe, load_sweep
 from pocketface.sdk.errors import ConfigError
 
 
@@ -38,8 +38,9 @@ def test_students_by_name(base: Path):
             "other formats": {"export": {"formats": {"tflite": ["fp32"]}}},
         },
     )
-    sweep, found = load_sweep(path)
+    sweep, base_recipe, found = load_sweep(path)
     plain = tiny_recipe()
+    assert base_recipe == plain
     assert list(found) == list(sweep.students)
     assert found["as it is"] == msgspec.structs.replace(plain, name="sweep, as it is")
     wider = found["wider"].student
@@ -55,7 +56,7 @@ def test_a_grid_gives_every_combination(base: Path):
     path = write(
         base.parent, grid={"student.model.width": [0.25, 0.5], "student.model.input_size": [32, 64]}, students={"x": {}}
     )
-    _, found = load_sweep(path)
+    found = load_sweep(path).students
     sizes = {name: (r.student.model.width, r.student.model.input_size) for name, r in found.items() if name != "x"}
     assert sizes == {
         "width 0.25 input-size 32": (0.25, 32),
@@ -68,7 +69,7 @@ def test_a_grid_gives_every_combination(base: Path):
 def test_the_shipped_sweeps_can_be_read():
     folder = Path(__file__).parents[2] / "compression" / "recipes" / "sweeps"
     for path in sorted(folder.glob("*.yaml")):
-        _, found = load_sweep(path)
+        found = load_sweep(path).students
         assert found
 
 
@@ -96,3 +97,10 @@ def test_a_base_of_another_kind_is_refused(base: Path):
     base.write_text((Path(__file__).parents[2] / "compression" / "recipes" / "rule68.yaml").read_text())
     with pytest.raises(ConfigError, match="chain"):
         load_sweep(write(base.parent, students={"x": {}}))
+
+
+def test_its_text_holds_both_files(base: Path):
+    sweep = load_sweep(write(base.parent, students={"x": {"student": {"model": {"width": 0.5}}}}))
+    own, other = yaml.safe_load_all(sweep.text)
+    assert msgspec.convert(own, SweepRecipe) == sweep.spec
+    assert parse_recipe(other) == sweep.base

@@ -1,0 +1,1 @@
+"""Sweeps that ship: `pocketface sweep` runs them."""
