@@ -38,6 +38,9 @@ def sweep(
     out.mkdir(parents=True, exist_ok=True)
     log_to(out / "log.txt")
     figures = run_sweep(found, data, out, jobs=jobs, threads=threads, skip_bad=skip_bad, progress=not quiet)
+    for student in figures.students:
+        if student.failed:
+            console().print(f"{student.name}: failed: {student.failed}")
     front = [variant for variant in figures.variants if variant.latency and not variant.beaten_by]
     for variant in sorted(front, key=lambda variant: variant.accuracy.nme):
         ms = variant.ms(figures.threads) or 0.0
