@@ -86,6 +86,7 @@ class SegmentRecipe(Config, frozen=True, kw_only=True):
         teacher: what the student's hints come from; it does not ship.
         student: what ships.
         rows: further networks, which differ in what the tables compare: a prior, border refinement, hints.
+        timed: name -> further networks, of which nothing but the time is measured, with random weights.
         repeats: row -> further seeds that it is trained with; ``teacher`` and ``student`` may be repeated too.
     """
 
@@ -97,6 +98,7 @@ class SegmentRecipe(Config, frozen=True, kw_only=True):
     student: SegmentSpec
     rows: dict[str, SegmentSpec] = msgspec.field(default_factory=dict)
     repeats: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    timed: dict[str, ModelSpec] = msgspec.field(default_factory=dict)
     export: ExportSpec
     gates: GateSpec = GateSpec()
     bench: BenchSpec = BenchSpec()
@@ -125,7 +127,7 @@ class SegmentRecipe(Config, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         known = [*([TEACHER] if self.teacher is not None else []), STUDENT, *self.rows]
         check_repeats(self.repeats, known, self.seed)
-        check_row_names([TEACHER, STUDENT, *self.rows])
+        check_row_names([TEACHER, STUDENT, *self.rows, *self.timed])
         hinted = [name for name, spec in self.networks().items() if spec.hints is not None]
         if hinted and (self.teacher is None or self.teacher.hints is not None):
             raise ConfigError(

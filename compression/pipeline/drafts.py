@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import nn
 
 from pocketface.compression.models.registry import ModelSpec
 from pocketface.compression.pipeline.context import AnyContext
@@ -19,6 +20,7 @@ from pocketface.converters.bundle import write_bundle
 from pocketface.converters.candidate import StageFiles
 from pocketface.converters.examine import examine
 from pocketface.converters.golden_images import golden_images
+from pocketface.sdk.manifest import Stage
 from pocketface.sdk.schemes import load_scheme
 
 KNOWN = ModelSpec(name="mobilenetv2", input_size=224)
@@ -58,7 +60,27 @@ def known_bundle(context: AnyContext[Any], folder: Path, format: str) -> Path:
     net = random_network(KNOWN, n_points=scheme.points)
     stage, run = stage_contract("landmarks", net, scheme), reference.torch_run(net)
     cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(1)]
+    return untrained_bundle(context, folder, format, net, stage, cases)
+
+
+def untrained_bundle(
+    context: AnyContext[Any],
+    folder: Path,
+    format: str,
+    net: nn.Module,
+    stage: Stage,
+    cases: Sequence[Mapping[str, NDArray[Any]]],
+) -> Path:
+    """A bundle of a network with random weights, which take the same time as trained ones.
+
+    Args:
+        context: the run.
+        folder: gets the file, and the bundle below it.
+        format: of its only variant, fp32.
+        net: the network.
+        stage, cases: its contract and golden cases.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    exported = make(net, format, "fp32", folder, input_size=KNOWN.input_size)
+    exported = make(net, format, "fp32", folder, input_size=stage.preprocess.size)
     found = examine(exported, golden=reference.golden_references(cases, stage))
     return bundle_of(context, folder / "bundle", [StageFiles(stage, [found])], cases, found.id)

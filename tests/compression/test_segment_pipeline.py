@@ -67,6 +67,9 @@ def raw(**changes: Any) -> dict[str, Any]:
         "student": {**net(previous=True), "hints": {"logits": 1.0}},
         "rows": {"without previous": {**net(), "hints": {"logits": 1.0}}},
         "repeats": {"without previous": [1]},
+        "timed": {
+            "wide": {"name": "hourglass", "input_size": 64, "options": {**SMALL, "features": 24, "previous": True}}
+        },
         "export": {
             "formats": {"onnx": ["fp32", "w8a8"], "coreml": ["fp32"]},
             "calibration_faces": 4,
@@ -156,7 +159,7 @@ def test_everything_is_timed_beside_a_network_that_everyone_knows(run: tuple[Seg
     context, _ = run
     found = masks.read(context.run / RESULTS)
     assert list(found.speed.latency) == [
-        "mobilenetv2 224", "teacher", "student", "row-without previous", "student w8a8.onnx",
+        "mobilenetv2 224", "teacher", "student", "row-without previous", "student w8a8.onnx", "wide (untrained)",
     ]  # fmt: skip
     assert found.speed.latency["mobilenetv2 224"][0].ratio == 1
     assert set(found.speed.peak_mb) == set(found.speed.latency)

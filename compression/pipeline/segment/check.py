@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pocketface.benchmarks.latency import SETTLE_MS, check_plan
 from pocketface.compression.pipeline.gates import check_allowed
 from pocketface.compression.pipeline.mixed import refuse_mixed
@@ -29,6 +31,8 @@ def check_segment_recipe(recipe: SegmentRecipe, classes: ClassSet) -> None:
             choices=[wanted],
             next="Write this one",
         )
+    for model in recipe.timed.values():
+        build_segmenter(msgspec.structs.replace(recipe.student, model=model), classes)
     for name, spec in recipe.networks().items():
         net = build_segmenter(spec, classes)
         given = len(spec.loss.class_weights)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,14 @@ from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.papers.masks import MaskSpeed, Steps
 from pocketface.benchmarks.peak_rss import peak_rss_mb
 from pocketface.benchmarks.side_by_side import measure_together
-from pocketface.compression.pipeline.drafts import KNOWN, known_bundle
+from pocketface.compression.models.registry import ModelSpec
+from pocketface.compression.pipeline.drafts import KNOWN, known_bundle, untrained_bundle
 from pocketface.compression.pipeline.segment.context import SegmentContext
+from pocketface.compression.pipeline.segment.files import contract
 from pocketface.compression.training.faces import thin
+from pocketface.compression.trial import random_network
+from pocketface.converters.golden_images import golden_frames
+from pocketface.converters.reference import golden_cases, torch_run
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import ClassSet
@@ -65,6 +71,9 @@ def speed_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> MaskSpe
             known = known_bundle(context, folder / "known", format)
             entries = {reference: (stack.enter_context(open_bundle(known)), f"fp32.{format}")}
             entries |= {name: (stack.enter_context(open_bundle(one.path)), one.id) for name, one in networks.items()}
+            for number, (name, model) in enumerate(context.recipe.timed.items()):
+                path = _untrained(context, model, folder / f"timed-{number}", format)
+                entries[f"{name} (untrained)"] = (stack.enter_context(open_bundle(path)), f"fp32.{format}")
             say(f"latency of {len(entries)} networks, {spec.runs} runs each", show=context.progress)
             found = measure_together(entries, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
             peaks = {name: peak_rss_mb(bundle.root, id) for name, (bundle, id) in entries.items()}
@@ -74,6 +83,7 @@ def speed_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> MaskSpe
     inputs = {
         "networks": {name: [one.key, one.id] for name, one in networks.items()},
         "known": KNOWN,
+        **({"timed": context.recipe.timed} if context.recipe.timed else {}),
         "bench": spec,
         "cpu": this_machine().cpu,
     }
@@ -126,6 +136,15 @@ def steps_of(context: SegmentContext, networks: Mapping[str, OnDisk]) -> tuple[S
         "cpu": this_machine().cpu,
     }
     return context.store.figures("steps", STEPS_VERSION, inputs, make, tuple[Steps, ...])
+
+
+def _untrained(context: SegmentContext, model: ModelSpec, folder: Path, format: str) -> Path:
+    """A bundle of a network of the recipe's ``timed``."""
+    classes = context.split.classes
+    net: Any = random_network(model, n_classes=len(classes.names))
+    stage = contract(net, classes)
+    frames = golden_frames(2, whole=context.recipe.data.frame == "image")
+    return untrained_bundle(context, folder, format, net, stage, golden_cases(torch_run(net), frames, stage))
 
 
 def on_screen(image: NDArray[np.uint8], labels: NDArray[np.uint8], classes: ClassSet) -> tuple[NDArray[np.uint8], Box]:
