@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pocketface.compression.logs import log_to
 from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.options import Force, Json, example
 from pocketface.sdk.terminal import console, write_json
@@ -211,18 +211,3 @@ def _landmarks(context: Context | ChainContext | SegmentContext) -> Context:
             next="Networks of such a recipe are trained by pocketface train",
         )
     return context
-
-
-def log_to(path: Path) -> None:
-    """Everything we and Lightning log goes to a file; of ours, warnings go to the terminal too."""
-    file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    shown = logging.StreamHandler()
-    shown.setLevel(logging.WARNING)
-    shown.setFormatter(logging.Formatter("pocketface: %(message)s"))
-    wanted: dict[str, list[logging.Handler]] = {"pocketface": [file, shown], "lightning.pytorch": [file]}
-    for name, handlers in wanted.items():
-        logger = logging.getLogger(name)
-        # Some converters give the root logger a handler of their own, which would print every line once more.
-        logger.handlers, logger.propagate = handlers, False
-        logger.setLevel(logging.INFO)

@@ -62,15 +62,25 @@ def check_row_names(names: Iterable[str]) -> None:
     Raises:
         ConfigError: naming the row.
     """
+    names = list(names)
+    check_folder_names("rows", names)
+    for name in names:
+        if re.search(r" seed \d+$", name):
+            raise ConfigError(f"rows: {name!r}", expected="another name than NAME seed NUMBER, as repeats are called")
+
+
+def check_folder_names(key: str, names: Iterable[str]) -> None:
+    """Refuse names that cannot be folders, or that are the same but for capital letters.
+
+    Raises:
+        ConfigError: naming the first one.
+    """
     seen: dict[str, str] = {}
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 .-]*", name) or re.search(r" seed \d+$", name):
-            raise ConfigError(
-                f"rows: {name!r}",
-                expected="letters, digits, blanks, dots and hyphens, and not NAME seed NUMBER, as repeats are called",
-            )
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 .-]*", name):
+            raise ConfigError(f"{key}: {name!r}", expected="letters, digits, blanks, dots and hyphens")
         if name.lower() in seen:
-            raise ConfigError(f"rows: {name!r} beside {seen[name.lower()]!r}", expected="names that differ in letters")
+            raise ConfigError(f"{key}: {name!r} beside {seen[name.lower()]!r}", expected="names that differ in letters")
         seen[name.lower()] = name
 
 
@@ -170,8 +180,8 @@ class MixedSpec(Config, frozen=True, kw_only=True):
     """A variant ``mixed`` beside ``w8a8``: the layers that 8 bits hurt most stay in float (quantize/sensitivity.py).
 
     Attributes:
-        max_increase: bound on the task error's increase on validation inputs, percentage points; as few layers as
-            keep it stay in float. It is also the variant's bound in parity, unless ``gates.max_nme_increase`` has one.
+        max_increase: bound on the task error's increase on validation inputs, percentage points; layers stay in
+            float, the costliest first, until it is kept. It is also the variant's bound in parity, unless ``gates.max_nme_increase`` has one.
         faces: validation faces that every trial is measured on; 0 takes all.
         depth: parts of a module's path that name a group of layers.
         most: groups that may stay in float; 0 sets no limit.

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pocketface.compression.commands import Data, Out, Quiet, SkipBad, log_to
+from pocketface.compression.commands import Data, Out, Quiet, SkipBad
+from pocketface.compression.logs import log_to
+from pocketface.sdk.errors import GateFailedError
 from pocketface.sdk.options import example
 from pocketface.sdk.terminal import console
 
@@ -38,11 +40,11 @@ def sweep(
     out.mkdir(parents=True, exist_ok=True)
     log_to(out / "log.txt")
     figures = run_sweep(found, data, out, jobs=jobs, threads=threads, skip_bad=skip_bad, progress=not quiet)
-    for student in figures.students:
-        if student.failed:
-            console().print(f"{student.name}: failed: {student.failed}")
     front = [variant for variant in figures.variants if variant.latency and not variant.beaten_by]
-    for variant in sorted(front, key=lambda variant: variant.accuracy.nme):
+    for variant in sorted(front, key=lambda variant: variant.validation.nme):
         ms = variant.ms(figures.threads) or 0.0
         console().print(f"{variant.name}: NME {variant.accuracy.nme:.3f} %, {ms:.2f} ms, {variant.bytes / 1e6:.2f} MB")
     console().print(f"default {figures.chosen}\nbundle {out / 'bundle'}\nreport {out / REPORT}\nfront {out / FRONT}")
+    failed = [f"{student.name}: {student.failed}" for student in figures.students if student.failed]
+    if failed:
+        raise GateFailedError("; ".join(failed), next="The rest is written; loosen the gates, or drop these students")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pocketface.compression.recipe import BenchSpec, Config, Recipe, check_row_names
+from pocketface.compression.recipe import BenchSpec, Config, Recipe, check_folder_names
 from pocketface.compression.recipe_file import dump_recipe, load_recipe, parse_recipe, read_yaml
 from pocketface.sdk.errors import ConfigError
 
@@ -65,7 +65,8 @@ class SweepRecipe(Config, frozen=True, kw_only=True):
         for key, values in self.grid.items():
             if not values or len({msgspec.json.encode(value) for value in values}) != len(values):
                 raise ConfigError(f"grid.{key}: {list(values)}", expected="one value or more, each once")
-        check_row_names([*self.students, *_combinations(self.grid)])
+        names = [name for name, _ in _combinations(self.grid)]
+        check_folder_names("students", [*self.students, *names])
         if self.choose.threads not in self.bench.threads:
             raise ConfigError(
                 f"choose.threads: {self.choose.threads}", choices=[str(count) for count in self.bench.threads]
@@ -88,7 +89,7 @@ class Sweep(NamedTuple):
     @property
     def changes(self) -> dict[str, dict[str, Any]]:
         """Student -> the settings that differ from the base's."""
-        return {**_combinations(self.spec.grid), **self.spec.students}
+        return {**dict(_combinations(self.spec.grid)), **self.spec.students}
 
     @property
     def text(self) -> str:
@@ -109,27 +110,28 @@ def load_sweep(path: Path) -> Sweep:
     base_path = path.parent / sweep.base
     own = load_recipe(base_path)
     base = read_yaml(base_path)
-    changes = {**_combinations(sweep.grid), **sweep.students}
+    changes = {**dict(_combinations(sweep.grid)), **sweep.students}
     found: dict[str, Recipe] = {
         name: parse_recipe(_merged(base, {**change, "name": f"{sweep.name}, {name}"}), f"{path}, student {name}")
         for name, change in changes.items()
     }
+    for name, recipe in found.items():
+        if recipe.data != own.data:
+            raise ConfigError(f"{path}, student {name}: data", expected="the base's, or no figure could be compared")
     return Sweep(sweep, own, found)
 
 
-def _combinations(grid: Mapping[str, tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
-    """Name -> nested settings, of every combination: ``width 0.5 input-size 112``."""
+def _combinations(grid: Mapping[str, tuple[Any, ...]]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and nested settings of every combination: ``width 0.5 input-size 112``."""
     if not grid:
-        return {}
-    found = {}
+        return []
+    found = []
     for values in itertools.product(*grid.values()):
-        name = " ".join(
-            f"{_text(key.rpartition('.')[2])} {_text(value)}" for key, value in zip(grid, values, strict=True)
-        )
+        pairs = list(zip(grid, values, strict=True))
         nested: dict[str, Any] = {}
-        for key, value in zip(grid, values, strict=True):
+        for key, value in pairs:
             nested = _merged(nested, _nested(key, value))
-        found[name] = nested
+        found.append((" ".join(f"{_text(key.rpartition('.')[2])} {_text(value)}" for key, value in pairs), nested))
     return found
 
 

@@ -16,6 +16,7 @@ GATES: dict[str, Tolerances] = {
     "fp16": Tolerances(max_tensor_error=2e-3, max_score_error=0.02),
     "w8": Tolerances(max_nme_increase=0.02, max_score_error=0.05, max_pose_error=0.03),
     "w8a8": Tolerances(max_nme_increase=0.60, max_score_error=0.10, max_pose_error=0.05),
+    "mixed": Tolerances(max_nme_increase=0.60, max_score_error=0.10, max_pose_error=0.05),
     "pal6": Tolerances(max_nme_increase=0.10, max_score_error=0.05, max_pose_error=0.05),
     "pal4": Tolerances(max_nme_increase=0.20, max_score_error=0.10, max_pose_error=0.10),
 }

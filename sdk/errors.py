@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class PocketfaceError(Exception):
@@ -33,6 +34,16 @@ class PocketfaceError(Exception):
             # A command stays as it is typed.
             parts.append(next if next.startswith("pocketface ") else next[0].upper() + next[1:])
         super().__init__(". ".join(part.rstrip(".") for part in parts) + ".")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Whole, so that it comes back from another process; its arguments are not those of ``__init__``.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[PocketfaceError], arguments: tuple[Any, ...], state: dict[str, Any]) -> PocketfaceError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 class BadInputError(PocketfaceError):

@@ -46,7 +46,7 @@ def read(path: Path, type: type[R], *, what: str, made_by: str) -> R:
         path: of the file.
         type: of the figures.
         what: kind of run, for the error.
-        made_by: recipe that makes such a run, for the error.
+        made_by: command that makes such a run, for the error.
 
     Raises:
         BadInputError: the file is missing, or of another kind.
@@ -54,9 +54,7 @@ def read(path: Path, type: type[R], *, what: str, made_by: str) -> R:
     try:
         return msgspec.json.decode(path.read_bytes(), type=type)
     except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise BadInputError(
-            f"{path}: no figures of {what} ({error})", next=f"Run pocketface compress with {made_by}"
-        ) from error
+        raise BadInputError(f"{path}: no figures of {what} ({error})", next=f"Run {made_by}") from error
 
 
 def write(results: RunFigures, path: Path, page: Callable[..., str]) -> None:

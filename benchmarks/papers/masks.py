@@ -147,4 +147,4 @@ def read(path: Path) -> MaskResults:
     Raises:
         BadInputError: it is missing, or none of masks.
     """
-    return common.read(path, MaskResults, what="a run of masks", made_by="a recipe of masks")
+    return common.read(path, MaskResults, what="a run of masks", made_by="pocketface compress with a recipe of masks")

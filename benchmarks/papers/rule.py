@@ -104,4 +104,4 @@ def read(path: Path) -> RuleResults:
     Raises:
         BadInputError: it is missing, or none of a chain.
     """
-    return common.read(path, RuleResults, what="a chain's run", made_by="a chain's recipe")
+    return common.read(path, RuleResults, what="a chain's run", made_by="pocketface compress with a chain's recipe")

@@ -74,9 +74,11 @@ class SweepStudent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SweepVariant(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a student that kept its gates, through the runtime that ships, on the test faces.
+    """One file of a student that kept its gates, through the runtime that ships.
 
     Attributes:
+        accuracy: on the test faces; nothing was chosen by it.
+        validation: on the validation faces, by which the front and the bundle were chosen.
         id: e.g. ``"w8a8.tflite"``.
         parent: the fp32 variant of the same format and student, which it is held against.
         latency: of the one interleaved run; empty where no runtime is here.
@@ -89,6 +91,7 @@ class SweepVariant(msgspec.Struct, frozen=True, kw_only=True):
     parent: str
     bytes: int
     accuracy: Accuracy
+    validation: Accuracy
     latency: tuple[Latency, ...] = ()
     beaten_by: str = ""
 
@@ -124,4 +127,4 @@ def read(path: Path) -> SweepResults:
     Raises:
         BadInputError: it is missing, or none of a sweep.
     """
-    return common.read(path, SweepResults, what="a sweep", made_by="a sweep: pocketface sweep")
+    return common.read(path, SweepResults, what="a sweep", made_by="pocketface sweep")

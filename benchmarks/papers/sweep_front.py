@@ -22,17 +22,17 @@ def front_png(results: SweepResults) -> bytes:
     figure = Figure(figsize=(8, 5), dpi=110)
     axes = figure.subplots()
     for number, (name, points) in enumerate(_by_student(results).items()):
-        xs, ys = [_ms(results, point) for point in points], [point.accuracy.nme for point in points]
+        xs, ys = [_ms(results, point) for point in points], [point.validation.nme for point in points]
         sizes = [12 + point.bytes / 4e4 for point in points]
         colour = f"C{number}"
         fills = ["none" if point.beaten_by else colour for point in points]
         axes.scatter(xs, ys, s=sizes, label=name, c=fills, edgecolors=colour, alpha=0.8)
     front = sorted((p for p in _timed(results) if not p.beaten_by), key=lambda p: _ms(results, p))
-    axes.plot([_ms(results, p) for p in front], [p.accuracy.nme for p in front], color="0.7", lw=1, zorder=0)
+    axes.plot([_ms(results, p) for p in front], [p.validation.nme for p in front], color="0.7", lw=1, zorder=0)
     for point in front:
-        axes.annotate(f" {point.id}", (_ms(results, point), point.accuracy.nme), fontsize=7)
+        axes.annotate(f" {point.id}", (_ms(results, point), point.validation.nme), fontsize=7)
     axes.set_xlabel(f"milliseconds of one face, {results.threads} thread{'s' * (results.threads > 1)}")
-    axes.set_ylabel("NME on the test faces, %")
+    axes.set_ylabel("NME on the validation faces, %")
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
     figure.tight_layout()
@@ -55,7 +55,7 @@ def front_html(results: SweepResults) -> str:
     for name, points in _by_student(results).items():
         figure.add_scatter(
             x=[_ms(results, point) for point in points],
-            y=[point.accuracy.nme for point in points],
+            y=[point.validation.nme for point in points],
             mode="markers",
             name=name,
             marker={
@@ -63,7 +63,7 @@ def front_html(results: SweepResults) -> str:
                 "symbol": ["circle-open" if point.beaten_by else "circle" for point in points],
             },
             text=[
-                f"{point.name}<br>{point.bytes / 1e6:.2f} MB"
+                f"{point.name}<br>NME on the test faces {point.accuracy.nme:.3f} %<br>{point.bytes / 1e6:.2f} MB"
                 + (f"<br>beaten by {point.beaten_by}" if point.beaten_by else "<br>on the front")
                 for point in points
             ],
@@ -71,7 +71,7 @@ def front_html(results: SweepResults) -> str:
     figure.update_layout(
         title=results.name,
         xaxis_title=f"milliseconds of one face, {results.threads} thread(s)",
-        yaxis_title="NME on the test faces, %",
+        yaxis_title="NME on the validation faces, %",
     )
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
 

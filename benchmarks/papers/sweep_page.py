@@ -102,7 +102,7 @@ def _change(student: SweepStudent) -> str:
 
 def _front(results: SweepResults) -> Section:
     variants = [variant for variant in results.variants if variant.latency and not variant.beaten_by]
-    rows = [_row(results, variant) for variant in sorted(variants, key=lambda variant: variant.accuracy.nme)]
+    rows = [_row(results, variant) for variant in sorted(variants, key=lambda variant: variant.validation.nme)]
     smallest = min(variants, key=lambda variant: variant.bytes, default=None)
     timed = sum(bool(variant.latency) for variant in results.variants)
     verdict = [f"{len(variants)} of {timed} timed variants are on the front."]
@@ -113,8 +113,8 @@ def _front(results: SweepResults) -> Section:
     if results.chosen:
         verdict.append(f"The bundle's default is {results.chosen}; it ships {', '.join(results.shipped)}.")
     text = (
-        f"No other variant is at least as good in NME, milliseconds ({threads_text(results.threads)}) and bytes, and "
-        "better in one."
+        "No other variant is at least as good in NME on the validation faces, milliseconds "
+        f"({threads_text(results.threads)}) and bytes, and better in one. The test faces chose nothing."
     )
     return Section("The front", warned(text, results.warning), rows or [{"variant": "none"}], _DIGITS, tuple(verdict))
 
@@ -129,7 +129,7 @@ def _variants(results: SweepResults) -> Section:
     return Section("Variants", warned(text, results.warning), rows or [{"variant": "none"}], _DIGITS)
 
 
-_DIGITS = {"NME %": 3, "change": 3, "KB": 0, "of fp32": 2}
+_DIGITS = {"NME %": 3, "validation NME %": 3, "change": 3, "KB": 0, "of fp32": 2}
 
 
 def _row(results: SweepResults, variant: SweepVariant, *, full: bool = False) -> Row:
@@ -137,6 +137,7 @@ def _row(results: SweepResults, variant: SweepVariant, *, full: bool = False) ->
     row: dict[str, Any] = {
         "variant": variant.name,
         "NME %": variant.accuracy.nme,
+        "validation NME %": variant.validation.nme,
         "change": None if parent is None else variant.accuracy.nme - parent.accuracy.nme,
         "KB": variant.bytes / 1e3,
         "of fp32": None if parent is None or parent.bytes < SMALL else variant.bytes / parent.bytes,

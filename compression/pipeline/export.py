@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def student_subject(context: Context, student: Trained) -> Subject:
     def calibration() -> Calibration:
         return network_inputs(thin(context.split.train, spec.calibration_faces), network())
 
+    @cache
     def faces(count: int) -> References:
         chosen, net = context.split.validation, network()
         chosen = thin(chosen, count) if count else chosen

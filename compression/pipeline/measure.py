@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,29 @@ def torch_reference(
     return TorchReference(golden_cases, reference.golden_references(golden_cases), faces)
 
 
-def candidates(context: Context, exported: list[Exported], torch: TorchReference) -> list[Candidate]:
-    """Every variant with its parity and what the audit of its contents found, judged by the recipe's gates."""
+def candidates(
+    context: Context, exported: list[Exported], torch: TorchReference, searched: Callable[[int], parity.References]
+) -> list[Candidate]:
+    """Every variant with its parity and what the audit of its contents found, judged by the recipe's gates.
+
+    Args:
+        context: the run.
+        exported: the variants.
+        torch: what they are compared with.
+        searched: gives the faces that a variant ``mixed`` was searched for on, at most so many (0: all): it is judged
+            on the same ones.
+    """
     gates, made = context.recipe.gates, []
     with track("parity", len(exported), show=context.progress) as step:
         for number, item in enumerate(exported, start=1):
-            bounds = tolerances(gates, item.precision, context.recipe.export.mixed.get(item.format))
+            mixed = context.recipe.export.mixed.get(item.format)
+            bounds = tolerances(gates, item.precision, mixed)
+            own = mixed is not None and item.precision == "mixed"
             made.append(
                 examine(
                     item,
                     golden=torch.golden,
-                    faces=torch.faces,
+                    faces=searched(mixed.faces) if own and mixed is not None else torch.faces,
                     tolerances=bounds,
                     normaliser=context.split.scheme.normaliser,
                 )
@@ -78,15 +91,14 @@ def tolerances(gates: GateSpec, precision: str, mixed: MixedSpec | None = None) 
     Args:
         gates: the recipe's.
         precision: of the variant.
-        mixed: how the format's variant ``mixed`` was searched for: to a bound of its own.
+        mixed: how the format's variant ``mixed`` was searched for: its bound, unless the gates have one.
     """
-    if precision == "mixed" and mixed is not None and precision not in gates.max_nme_increase:
-        return msgspec.structs.replace(GATES["w8a8"], max_nme_increase=mixed.max_increase)
     default = GATES.get(precision, Tolerances())
+    searched = mixed.max_increase if precision == "mixed" and mixed is not None else None
     return msgspec.structs.replace(
         default,
         max_tensor_error=gates.max_tensor_error.get(precision),
-        max_nme_increase=gates.max_nme_increase.get(precision),
+        max_nme_increase=gates.max_nme_increase.get(precision, searched),
         max_relative_error=gates.max_relative_error.get(precision),
     )
 
@@ -112,10 +124,11 @@ def latency_stage(context: AnyContext[Any], bundle: Bundle, ids: list[str], file
 
 
 def variant_accuracy_stage(
-    context: Context, bundle: Bundle, ids: list[str], files: list[str]
+    context: Context, bundle: Bundle, ids: list[str], files: list[str], split: str = "test"
 ) -> dict[str, NetworkAccuracy]:
-    """Every variant on the test faces, through the runtime that ships, or a reference executor where it is not here."""
-    faces = context.split.test
+    """Every variant on the test faces, through the runtime that ships, or a reference executor where it is not here;
+    ``split`` is ``"test"`` or ``"validation"``."""
+    faces = getattr(context.split, split)
 
     def make(_folder: Path) -> dict[str, NetworkAccuracy]:
         found = {}
@@ -130,5 +143,5 @@ def variant_accuracy_stage(
 
     inputs = {"files": files, "faces": dataset_hash(faces), "ids": ids}
     return context.store.figures(
-        "test-variants", VARIANT_ACCURACY_VERSION, inputs, make, dict[str, NetworkAccuracy], file="accuracy.json"
+        f"{split}-variants", VARIANT_ACCURACY_VERSION, inputs, make, dict[str, NetworkAccuracy], file="accuracy.json"
     )

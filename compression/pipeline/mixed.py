@@ -22,6 +22,7 @@ from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.parity import References, measure
 from pocketface.sdk.errors import BadInputError, ConfigError, EnvironmentProblemError
+from pocketface.sdk.files import write_atomic
 from pocketface.sdk.progress import say
 
 MIXED_VERSION = 1
@@ -98,26 +99,25 @@ def mixed_stage(context: AnyContext[Any], format: str, source: Exported, trials:
             raise ConfigError(f"{quantizer.name} has no layers to leave in float", next="Leave export.mixed out")
         config = for_network(config, net)
         groups = layer_groups(net, depth=spec.depth, without=(*config.keep_float, *(config.weights_only or ())))
-        done = 0
+        known = _Trials(folder / "trials.json")
 
         def made(path: Path, keep: tuple[str, ...]) -> Exported:
             wanted = msgspec.structs.replace(config, keep_float=(*config.keep_float, *keep))
             return mixing(source, path, calibration, net=net, config=wanted, force=True)
 
         def trial(keep: tuple[str, ...]) -> float:
-            nonlocal done
-            done += 1
-            say(f"mixed {format}, file {done}: {' '.join(keep) or 'all in 8 bits'}", show=context.progress)
-            result = measure(
-                made(folder / f"trial{source.path.suffix}", keep), faces=faces, normaliser=trials.normaliser
-            )
+            if keep in known:
+                return known[keep]
+            say(f"mixed {format}, file {len(known) + 1}: {' '.join(keep) or 'all in 8 bits'}", show=context.progress)
+            item = made(folder / f"trial{source.path.suffix}", keep)
+            result = measure(item, faces=faces, normaliser=trials.normaliser)
             if result is None or result.nme_increase is None:
                 raise BadInputError(f"{format}: no task error was measured", next="Give the run validation faces")
-            return result.nme_increase
+            return known.keep(keep, result.nme_increase)
 
         found = search(trial, groups, spec.max_increase, most=spec.most or None)
         save_exported(folder, [made(folder / file, found.keep)])
-        (folder / f"trial{source.path.suffix}").unlink()
+        (folder / f"trial{source.path.suffix}").unlink(missing_ok=True)
         (folder / FOUND).write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
         say(f"mixed {format}: {found}", show=context.progress)
 
@@ -129,6 +129,22 @@ def mixed_stage(context: AnyContext[Any], format: str, source: Exported, trials:
     }
     (exported,) = load_exported(context.store.stage(f"mixed-{format}", MIXED_VERSION, inputs, build))
     return exported
+
+
+class _Trials(dict[tuple[str, ...], float]):
+    """What was measured already, in a file: a search that was killed goes on where it was."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        found = (
+            msgspec.json.decode(path.read_bytes(), type=list[tuple[tuple[str, ...], float]]) if path.exists() else []
+        )
+        super().__init__(found)
+
+    def keep(self, modules: tuple[str, ...], increase: float) -> float:
+        self[modules] = increase
+        write_atomic(self.path, msgspec.json.encode(list(self.items())), force=True)
+        return increase
 
 
 def sensitivity_of(exported: Exported) -> Sensitivity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pocketface.compression.pipeline.chain.train import chain_networks
+from pocketface.compression.pipeline.check import check_recipe
 from pocketface.compression.pipeline.context import ChainContext, Context
 from pocketface.compression.pipeline.prune import PRUNED, prune_stage
 from pocketface.compression.pipeline.segment.context import SegmentContext
@@ -41,6 +42,7 @@ def train_networks(context: AnyContext, only: Sequence[str] = ()) -> dict[str, D
     if isinstance(context, SegmentContext):
         return {name: trained.done for name, trained in segment_networks(context, only).items()}
     recipe = context.recipe
+    check_recipe(recipe)
     specs = {**recipe.teachers, "student": recipe.student}
     found = {}
     for name in only or known:

@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 from torch import Tensor, nn
 
+from pocketface.compression.augment.hashing import permutation
 from pocketface.compression.losses.registry import build_loss
 from pocketface.compression.models.checkpoint import load_network, save_network
 from pocketface.compression.models.heads import LandmarkNet
+from pocketface.compression.models.registry import ModelSpec, build_model
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.train import Lesson, Trained, lesson
 from pocketface.compression.prune.base import PruneConfig, Pruner, PruneReport
@@ -65,6 +67,23 @@ def prune_stage(context: Context, student: Trained, spec: PruneSpec) -> Trained:
     return Trained(PRUNED, tuned, context.store.stage(PRUNED, PRUNE_VERSION, inputs, build))
 
 
+def check_prune(spec: PruneSpec, model: ModelSpec, n_points: int) -> None:
+    """Refuse what cannot be pruned so, before anything is trained.
+
+    Args:
+        spec: how it is pruned.
+        model: the network.
+        n_points: its landmarks.
+
+    Raises:
+        UnknownNameError: no such method.
+        ConfigError: an unknown setting, one out of range, or a module that the network does not have.
+        MissingExtraError: the method's package is not installed.
+    """
+    pruner: Pruner = PRUNERS[spec.method]
+    pruner.check(build_model(msgspec.structs.replace(model, init="scratch"), n_points=n_points), spec.options)
+
+
 def prune_report(pruned: Trained) -> PruneReport:
     """What was taken, before the fine-tuning."""
     return msgspec.json.decode((pruned.done.path / _REPORT).read_bytes(), type=PruneReport)
@@ -80,13 +99,14 @@ def _cut(
     path: Path,
 ) -> None:
     scheme, views = context.split.scheme, taught.views()
-    loss, faces = build_loss(tuned.loss), len(context.train_cache)
+    loss = build_loss(tuned.loss)
+    order = permutation(taught.seed, 0, len(context.train_cache))  # readers give one folder after the other
 
     def losses(net: nn.Module, number: int) -> Tensor:
         known: Any = net
         module = LandmarkTraining(known, loss, tuned.train, normaliser=scheme.normaliser, seed=taught.seed)
         first = number * tuned.train.batch_size
-        batch = views.draw(np.arange(first, first + tuned.train.batch_size) % faces, 0)
+        batch = views.draw(order[np.arange(first, first + tuned.train.batch_size) % len(order)], 0)
         return module.losses(batch)["train_loss"]
 
     net: LandmarkNet = student.load(scheme.points)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,19 +20,19 @@ from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline import gates, measure
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy, ScoreQuality, accuracy_stage, score_stage
+from pocketface.compression.pipeline.check import check_recipe
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.export import export_stages, student_subject
+from pocketface.compression.pipeline.export import Subject, export_stages, student_subject
 from pocketface.compression.pipeline.inputs import shipped_network
-from pocketface.compression.pipeline.mixed import check_mixed
 from pocketface.compression.pipeline.provenance import model_card, provenance
 from pocketface.compression.pipeline.prune import prune_report, prune_stage
 from pocketface.compression.pipeline.report import write_run_report
 from pocketface.compression.pipeline.result import RunResult
-from pocketface.compression.pipeline.train import train_stage
+from pocketface.compression.pipeline.train import Trained, train_stage
 from pocketface.compression.recipe_file import dump_recipe
-from pocketface.compression.variants import check_formats, check_settings
 from pocketface.converters import reference
 from pocketface.converters.bundle import Candidate, write_bundle
+from pocketface.converters.formats.base import Exported
 from pocketface.converters.golden_images import golden_images
 from pocketface.converters.pixels import PixelInput
 from pocketface.sdk.backends.registry import has_executor
@@ -63,6 +64,39 @@ def compress(context: Context) -> RunResult:
     return result
 
 
+class Prepared(NamedTuple):
+    """Everything of a run that takes long.
+
+    Attributes:
+        networks: teachers, the student, and, where it was pruned, what is left of it.
+        whole: the student before it was pruned; itself where it was not.
+        student: what ships.
+        subject: what was exported.
+        exported: the files.
+    """
+
+    networks: list[Trained]
+    whole: Trained
+    student: Trained
+    subject: Subject
+    exported: list[Exported]
+
+
+def prepare(context: Context) -> Prepared:
+    """Train and export what a recipe asks for; every part is a stage of the run's store."""
+    recipe = context.recipe
+    check_recipe(recipe)
+    write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
+    networks = [
+        train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)
+    ]
+    whole = train_stage(context, "student", recipe.student)
+    student = whole if recipe.prune is None else prune_stage(context, whole, recipe.prune)
+    networks += [whole] if student is whole else [whole, student]
+    subject = student_subject(context, student)
+    return Prepared(networks, whole, student, subject, export_stages(context, subject))
+
+
 def run_recipe(context: Context, *, timed: bool = True) -> RunResult:
     """`compress`, which says in its result what gates failed instead of raising.
 
@@ -71,32 +105,23 @@ def run_recipe(context: Context, *, timed: bool = True) -> RunResult:
         timed: measure latency; a sweep does so for all its students together.
     """
     recipe = context.recipe
-    check_formats(recipe.export.formats)
-    check_settings(recipe.export.options, recipe.export.quantize)
-    check_mixed(recipe.export)
-    write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
-    networks = [
-        train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)
-    ]
-    whole = train_stage(context, "student", recipe.student)
-    student = whole if recipe.prune is None else prune_stage(context, whole, recipe.prune)
-    networks += [whole] if student is whole else [whole, student]
-    exported = export_stages(context, student_subject(context, student))
-
+    networks, whole, student, subject, exported = prepare(context)
     net = student.load(context.split.scheme.points)
     # Beside the bundle, for `verify --layers` and `pocketface export`: it says itself which network it is.
     save_network(net, context.run / STUDENT, recipe.student.model)
     shipped = shipped_network(net, recipe.export)
     stage, run = contract(context, net, shipped), reference.torch_run(shipped)
     cases = [reference.golden_case(run, image, box, stage) for image, box in golden_images(recipe.export.golden_faces)]
-    found = measure.candidates(context, exported, measure.torch_reference(context, run, shipped, cases))
+    torch = measure.torch_reference(context, run, shipped, cases)
+    found = measure.candidates(context, exported, torch, subject.faces or (lambda count: torch.faces))
 
     # Every choice is made: from here on the test faces are read.
     accuracy = {trained.name: accuracy_stage(context, trained) for trained in networks}
     score = score_stage(context, student)
     found, variants, notes = _measured(context, found, stage, cases, timed=timed)
     own = accuracy[student.name]
-    checked = gates.check(recipe.gates, found, own.accuracy.nme, whole=accuracy[whole.name].accuracy.nme)
+    before = None if student is whole else accuracy[whole.name].accuracy.nme
+    checked = gates.check(recipe.gates, found, own.accuracy.nme, whole=before)
     taken = "" if student is whole else str(prune_report(student))
     bundle = _ship(context, found, checked, stage, cases, own, score, taken)
     result = RunResult(networks, accuracy, score, found, variants, checked, stage, notes, bundle)

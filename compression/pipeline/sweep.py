@@ -6,8 +6,9 @@ students (side by side where asked for) -> latency of everything together -> fro
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import get_context
@@ -17,24 +18,28 @@ from typing import NamedTuple
 import msgspec
 
 from pocketface.benchmarks.machine import this_machine
+from pocketface.benchmarks.metrics import Accuracy
 from pocketface.benchmarks.papers.common import RESULTS
 from pocketface.benchmarks.papers.sweep import SearchedLayer, SearchedVariant, SweepResults, SweepStudent, SweepVariant
 from pocketface.benchmarks.papers.sweep_front import front_html
 from pocketface.benchmarks.papers.sweep_page import report
 from pocketface.benchmarks.pareto import dominated_by
 from pocketface.benchmarks.side_by_side import measure_together
+from pocketface.compression.logs import log_to
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline import gates
+from pocketface.compression.pipeline.check import check_recipe
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.measure import LatencyTable
+from pocketface.compression.pipeline.measure import LatencyTable, variant_accuracy_stage
 from pocketface.compression.pipeline.mixed import sensitivity_of
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.pipeline.prune import prune_report
 from pocketface.compression.pipeline.result import RunResult
-from pocketface.compression.pipeline.run import run_recipe
+from pocketface.compression.pipeline.run import prepare, run_recipe
 from pocketface.compression.pipeline.store import Store
 from pocketface.compression.quantize.sensitivity import Sensitivity
 from pocketface.compression.sweep_recipe import ChooseSpec, Sweep
+from pocketface.converters.bundle import Candidate
 from pocketface.converters.subset import subset_bundle
 from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import open_bundle
@@ -48,14 +53,25 @@ REPORT, FRONT = "report.html", "front.html"
 
 
 class Student(NamedTuple):
-    """A student's run, and what it ended with."""
+    """A student's run, and what it ended with.
+
+    Attributes:
+        context: without the decoded faces of its training.
+        result: its gates are those that hold once latency is known.
+        validation: variant -> accuracy on the validation faces.
+    """
 
     context: Context
     result: RunResult
+    validation: dict[str, Accuracy]
 
     @property
-    def bundle(self) -> Path | None:
-        return self.result.bundle
+    def kept(self) -> list[Candidate]:
+        """What its bundle holds and no gate refuses."""
+        failed = {gate.variant for gate in self.result.gates if gate.passed is False}
+        if self.result.bundle is None or "student" in failed:
+            return []
+        return [item for item in self.result.candidates if item.id not in failed and item.id in self.validation]
 
 
 def run_sweep(
@@ -75,103 +91,167 @@ def run_sweep(
         data: root of the data set.
         run: the sweep's folder: ``students/NAME`` is a run of its own, the stages are shared.
         jobs: students that are trained side by side, each in a process.
-        threads: of each of these; 0 takes all cores.
+        threads: of each of these; 0 shares the cores among them.
         skip_bad, progress: see `Context`.
 
     Returns:
         The figures, which are also RUN/results.json, RUN/report.html and, to point at, RUN/front.html. A student or a
-        variant that fails a gate is told there, and is not on the front.
+        variant that fails a gate is told there, and is not on the front. What is on it, and what ships, is decided on
+        validation faces.
 
     Raises:
+        ConfigError, UnknownNameError: a student's recipe does not fit together; nothing was trained.
         GateFailedError: no variant of the front keeps the bounds of ``choose``; everything but the bundle is written.
     """
+    for recipe in sweep.students.values():
+        check_recipe(recipe)
     contexts = {}
     for name, recipe in sweep.students.items():
         folder = run / "students" / name
         folder.mkdir(parents=True, exist_ok=True)
         contexts[name] = Context(recipe, data, folder, skip_bad=skip_bad, progress=progress, stages=run / "stages")
     if jobs > 1:
-        # Here the stages are only made; what follows finds them done.
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            list(pool.map(_prepare, contexts.values(), [threads] * len(contexts)))
+        _side_by_side(list(contexts.values()), jobs, threads or max(1, (os.cpu_count() or 1) // jobs))
     students = {}
     for name, context in contexts.items():
         say(f"student {name}", show=progress)
-        students[name] = Student(context, run_recipe(context, timed=False))
+        students[name] = _run(context)
     table = _latency(sweep, students, run, progress=progress)
-    variants = _variants(sweep.spec.choose, students, table)
+    students = {name: _with_latency(student, name, table) for name, student in students.items()}
+    variants = _variants(sweep.spec.choose, students)
     chosen = _choose(sweep.spec.choose, variants)
     figures = _figures(sweep, students, variants, chosen, table.warning)
     write_atomic(run / RESULTS, msgspec.json.format(msgspec.json.encode(figures), indent=1), force=True)
     write_atomic(run / REPORT, report(figures).encode(), force=True)
     write_atomic(run / FRONT, front_html(figures).encode(), force=True)
-    source = None if chosen is None else students[chosen.student].bundle
-    if chosen is None or source is None:
-        bounds = {key: value for key, value in msgspec.to_builtins(sweep.spec.choose).items() if value}
+    if chosen is None:
         raise GateFailedError(
-            f"no variant of the front keeps {bounds}", next=f"See {run / RESULTS}; loosen choose, or add students"
+            "; ".join([f"no variant of the front keeps {_bounds(sweep.spec.choose)}", *_failures(figures)]),
+            next=f"See {run / REPORT}; {run / 'bundle'}, if it is there, is of an earlier run",
         )
-    with open_bundle(source) as bundle:
-        latency = {variant.id: variant.latency for variant in variants if variant.student == chosen.student}
-        subset_bundle(bundle, run / "bundle", figures.shipped, default=chosen.id, latency=latency, force=True)
+    _ship(students[chosen.student], figures, chosen.id, run / "bundle")
     return figures
 
 
+def _run(context: Context) -> Student:
+    result = run_recipe(context, timed=False)
+    own = replace(context)  # the faces that training decoded would stay in memory, student by student
+    if result.bundle is None:
+        return Student(own, result, {})
+    files = sorted({item.exported.path.parent.name for item in result.candidates})
+    with open_bundle(result.bundle) as bundle:
+        ids = [variant.id for variant in bundle.manifest.stages[0].variants]
+        found = variant_accuracy_stage(context, bundle, ids, files, split="validation")
+    return Student(own, result, {id: item.accuracy for id, item in found.items()})
+
+
+def _side_by_side(contexts: list[Context], jobs: int, threads: int) -> None:
+    """Train and export students in processes of their own; what follows finds the stages done."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_prepare, context, threads) for context in contexts]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # those that have begun end, no other begins
+            raise
+
+
 def _prepare(context: Context, threads: int) -> None:
-    """Run one student in a process of its own, silently: several bars would overwrite each other."""
+    """One student, silently on the terminal: several bars would overwrite each other."""
     import torch
 
-    if threads:
-        torch.set_num_threads(threads)
-    run_recipe(replace(context, progress=False), timed=False)
+    torch.set_num_threads(threads)
+    log_to(context.run / "log.txt")
+    prepare(replace(context, progress=False))
 
 
 def _latency(sweep: Sweep, students: Mapping[str, Student], run: Path, *, progress: bool) -> LatencyTable:
     """All variants of all students in one interleaved run: ``STUDENT ID`` -> one entry a thread count."""
     spec = sweep.spec.bench
-    bundles = {name: student.bundle for name, student in students.items() if student.bundle is not None}
+    timed = {
+        f"{name} {item.id}": (student.result.bundle, item)
+        for name, student in students.items()
+        for item in student.kept
+        if has_executor(item.exported.format)
+    }
 
     def make(_folder: Path) -> LatencyTable:
         with ExitStack() as stack:
-            entries = {}
-            for name, path in bundles.items():
-                bundle = stack.enter_context(open_bundle(path))
-                for variant in bundle.manifest.stages[0].variants:
-                    if has_executor(variant.format):
-                        entries[f"{name} {variant.id}"] = (bundle, variant.id)
+            opened = {path: stack.enter_context(open_bundle(path)) for path, _ in timed.values() if path is not None}
+            entries = {name: (opened[path], item.id) for name, (path, item) in timed.items() if path is not None}
             if not entries:
                 return LatencyTable({}, "nothing was timed: no student kept its gates, or none runs here")
             say(f"latency of {len(entries)} variants, {spec.runs} runs each", show=progress)
             found = measure_together(entries, threads=spec.threads, runs=spec.runs, warmup=spec.warmup)
             return LatencyTable({name: found.of(name) for name in entries}, found.warning)
 
-    files = {
-        name: sorted({f"{item.exported.path.parent.name}/{item.id}" for item in students[name].result.candidates})
-        for name in bundles
+    inputs = {
+        "timed": {name: item.exported.path.parent.name for name, (_, item) in timed.items()},
+        "bench": spec,
+        "cpu": this_machine().cpu,
     }
-    inputs = {"files": files, "bench": spec, "cpu": this_machine().cpu}
     return Store(run).figures("sweep-latency", LATENCY_VERSION, inputs, make, LatencyTable)
 
 
-def _variants(bounds: ChooseSpec, students: Mapping[str, Student], table: LatencyTable) -> tuple[SweepVariant, ...]:
-    """Every variant that its student ships, with what beats it."""
-    found = []
-    for name, (_, result) in students.items():
-        failed = {gate.variant for gate in result.gates if gate.passed is False}
-        found += [
-            SweepVariant(
-                student=name,
-                id=item.id,
-                parent=f"fp32.{item.exported.format}",
-                bytes=item.exported.total_bytes,
-                accuracy=result.variants[item.id].accuracy,
-                latency=table.rows.get(f"{name} {item.id}", ()),
-            )
-            for item in result.candidates
-            if result.bundle is not None and item.id not in failed and item.id in result.variants
-        ]
+def _with_latency(student: Student, name: str, table: LatencyTable) -> Student:
+    """The student with its own latency, ratios against its own default variant, and the gates that this decides."""
+    context, result, _ = student
+    rows = {item.id: table.rows.get(f"{name} {item.id}", ()) for item in result.candidates}
+    default = f"fp32.{next(iter(context.recipe.export.formats))}"
+    base = {latency.threads: latency.inference_ms for latency in rows.get(default, ())}
+    candidates = [
+        replace(
+            item,
+            latency=tuple(
+                msgspec.structs.replace(latency, ratio=latency.inference_ms / base[latency.threads])
+                for latency in rows[item.id]
+                if base.get(latency.threads)
+            ),
+        )
+        for item in result.candidates
+    ]
+    # Parity, contents and size were judged already, and say the same again.
+    checked = [gate for gate in result.gates if gate.variant == "student"]
+    checked += gates.check_variants(context.recipe.gates, candidates)
+    return student._replace(result=replace(result, candidates=candidates, gates=checked))
+
+
+def _ship(student: Student, figures: SweepResults, default: str, path: Path) -> None:
+    """RUN/bundle: the chosen student's variants that nothing beats."""
+    latency = {item.id: item.latency for item in student.result.candidates}
+    if student.result.bundle is None:
+        raise GateFailedError("the chosen student has no bundle", next="Run the sweep again")
+    with open_bundle(student.result.bundle) as bundle:
+        subset_bundle(bundle, path, figures.shipped, default=default, latency=latency, force=True)
+
+
+def _bounds(choose: ChooseSpec) -> str:
+    asked = {"max_mb": choose.max_mb, "max_ms": choose.max_ms}
+    return ", ".join(f"{name} {value:g}" for name, value in asked.items() if value) or "its gates"
+
+
+def _failures(figures: SweepResults) -> list[str]:
+    return [f"{student.name}: {student.failed}" for student in figures.students if student.failed]
+
+
+def _variants(bounds: ChooseSpec, students: Mapping[str, Student]) -> tuple[SweepVariant, ...]:
+    """Every variant that keeps its gates, with what beats it on the validation faces."""
+    found = [
+        SweepVariant(
+            student=name,
+            id=item.id,
+            parent=f"fp32.{item.exported.format}",
+            bytes=item.exported.total_bytes,
+            accuracy=student.result.variants[item.id].accuracy,
+            validation=student.validation[item.id],
+            latency=item.latency,
+        )
+        for name, student in students.items()
+        for item in student.kept
+    ]
     timed = {
-        variant.name: (variant.accuracy.nme, ms, float(variant.bytes))
+        variant.name: (variant.validation.nme, ms, float(variant.bytes))
         for variant in found
         if (ms := variant.ms(bounds.threads)) is not None
     }
@@ -189,7 +269,7 @@ def _choose(bounds: ChooseSpec, variants: tuple[SweepVariant, ...]) -> SweepVari
         and (not bounds.max_ms or ms <= bounds.max_ms)
         and (not bounds.max_mb or variant.bytes <= 1e6 * bounds.max_mb)
     ]
-    return min(fit, key=lambda variant: (variant.accuracy.nme, variant.bytes), default=None)
+    return min(fit, key=lambda variant: (variant.validation.nme, variant.bytes), default=None)
 
 
 def _figures(
@@ -222,7 +302,7 @@ def _figures(
 
 
 def _student(sweep: Sweep, name: str, student: Student) -> SweepStudent:
-    context, result = student
+    context, result, _ = student
     trained = result.networks[-1]
     whole = next(item for item in result.networks if item.name == "student")
     net, model = trained.load(context.split.scheme.points), trained.spec.model

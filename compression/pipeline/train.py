@@ -20,7 +20,7 @@ from pocketface.compression.losses.registry import build_loss
 from pocketface.compression.models.checkpoint import load_network
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.store import Done
+from pocketface.compression.pipeline.store import Done, init_key
 from pocketface.compression.recipe import NetworkSpec
 from pocketface.compression.shape.asm import ShapeModel
 from pocketface.compression.training.datamodule import FaceViews
@@ -134,6 +134,7 @@ def lesson(context: Context, spec: NetworkSpec, *, seed: int | None = None) -> L
         "soft_share": recipe.soft_share if shape else None,
         "upstream": [done.key for done in [*pools.values(), *([shape] if shape else [])]]
         or [teacher.done.key for teacher in teachers.values()],
+        **init_key(spec.model),
     }
 
     def views() -> FaceViews:

@@ -70,12 +70,14 @@ class Pruner:
         version: raised whenever the same configuration would give another network.
         config_type: its configuration; all fields have defaults.
         function: (network, losses, configuration) -> takes from the network, in place.
+        refuse: (network, configuration) -> raises ``ConfigError`` if the one does not fit the other.
     """
 
     name: str
     version: int
     config_type: type[PruneConfig]
     function: Callable[[nn.Module, Losses, Any], None]
+    refuse: Callable[[nn.Module, Any], None]
 
     def configure(self, values: Mapping[str, Any] | None = None) -> PruneConfig:
         """Plain values, as a recipe has them, to this pruner's configuration.
@@ -84,6 +86,14 @@ class Pruner:
             ConfigError: an unknown key (the nearest valid one is named), a wrong type or a value out of range.
         """
         return configured(self.config_type, values, self.name)
+
+    def check(self, net: nn.Module, values: Mapping[str, Any] | None = None) -> None:
+        """Refuse settings that do not exist or do not fit a network, which may have any weights.
+
+        Raises:
+            ConfigError: see above.
+        """
+        self.refuse(net, self.configure(values))
 
     def __call__(self, net: N, losses: Losses, config: PruneConfig | None = None) -> tuple[N, PruneReport]:
         """Prune.
@@ -105,6 +115,7 @@ class Pruner:
             raise BadInputError(
                 f"configuration {type(config).__name__} for {self.name}", expected=self.config_type.__name__
             )
+        self.refuse(net, config)
         pruned = copy.deepcopy(net).eval()
         self.function(pruned, losses, config)
         pruned.zero_grad(set_to_none=True)

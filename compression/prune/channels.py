@@ -52,12 +52,22 @@ class ChannelsConfig(PruneConfig, frozen=True, kw_only=True):
             raise ConfigError(f"at_least: {self.at_least:g}", expected="a share between 0 and 1")
 
 
+def _layers(net: nn.Module) -> dict[str, nn.Module]:
+    return {path: module for path, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+
+
+def _refuse(net: nn.Module, config: ChannelsConfig) -> None:
+    import torch_pruning as tp  # its absence shows now, not after the training
+
+    check_modules(config.keep, sorted(_layers(net)), "keep")
+    if not hasattr(tp.pruner, "BasePruner"):
+        raise ConfigError(f"torch-pruning {tp.__version__}", expected="1.6 or later", next="Upgrade torch-pruning")
+
+
 def _prune(net: nn.Module, losses: Losses, config: ChannelsConfig) -> None:
     import torch_pruning as tp
 
-    layers = {path: module for path, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-    check_modules(config.keep, sorted(layers), "keep")
-    kept = [module for path, module in layers.items() if under(path, config.keep)]
+    kept = [module for path, module in _layers(net).items() if under(path, config.keep)]
     size: int = net.input_size  # type: ignore[assignment]
     with warnings.catch_warnings():
         # It says so of every parameter outside a layer that it knows; what is left is run and compared below.
@@ -112,4 +122,4 @@ def _take_gradients(net: nn.Module, losses: Losses, batches: int) -> None:
         (losses(net, number) / batches).backward()
 
 
-PRUNER = Pruner("channels", 1, ChannelsConfig, _prune)
+PRUNER = Pruner("channels", 1, ChannelsConfig, _prune, _refuse)

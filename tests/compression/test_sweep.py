@@ -20,7 +20,7 @@ from pocketface.compression.sweep_recipe import load_sweep
 from pocketface.converters.verify import verify_bundle
 from pocketface.sdk import cli
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.errors import GateFailedError
+from pocketface.sdk.errors import BadInputError, GateFailedError, UnknownNameError
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_every_variant_is_measured(run: tuple[Path, SweepResults]):
 
 def test_the_front_is_what_nothing_beats(run: tuple[Path, SweepResults]):
     _, found = run
-    timed = {v.name: (v.accuracy.nme, v.ms(1), v.bytes) for v in found.variants if v.latency}
+    timed = {v.name: (v.validation.nme, v.ms(1), v.bytes) for v in found.variants if v.latency}
     for variant in found.variants:
         if not variant.latency:
             assert variant.beaten_by == ""
@@ -86,7 +86,7 @@ def test_the_front_is_what_nothing_beats(run: tuple[Path, SweepResults]):
         own = timed[variant.name]
         beaten = any(all(a <= b for a, b in zip(other, own, strict=True)) and other != own for other in timed.values())
         assert bool(variant.beaten_by) == beaten
-    best = min((v for v in found.variants if v.latency and not v.beaten_by), key=lambda v: v.accuracy.nme)
+    best = min((v for v in found.variants if v.latency and not v.beaten_by), key=lambda v: v.validation.nme)
     assert found.chosen == best.name
 
 
@@ -101,6 +101,8 @@ def test_the_bundle_holds_what_is_worth_shipping(run: tuple[Path, SweepResults])
         rows = {v.id: v for v in found.variants if v.student == student}
         for variant in variants:
             assert variant.latency == rows[variant.id].latency
+            if variant.id == "fp32.onnx":
+                assert variant.latency[0].ratio == 1, "against its own bundle's, not the sweep's first"
             assert rows[variant.id].beaten_by == ""
 
 
@@ -124,7 +126,7 @@ def test_page_report_and_front(run: tuple[Path, SweepResults], tmp_path: Path):
     assert "![The front](page.png)" in text
     assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     for variant in found.variants:
-        assert f"| {variant.name} | {variant.accuracy.nme:.3f} |" in text
+        assert f"| {variant.name} | {variant.accuracy.nme:.3f} | {variant.validation.nme:.3f} |" in text
     front = sum(bool(variant.latency) and not variant.beaten_by for variant in found.variants)
     assert f"{front} of 4 timed variants are on the front" in text
     assert found.chosen in (folder / "run" / "report.html").read_text()
@@ -138,7 +140,7 @@ def test_bounds_that_nothing_keeps_fail_loudly(run: tuple[Path, SweepResults], d
     path = write(tmp_path, choose={"max_mb": 0.001})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "stages").symlink_to(folder / "run" / "stages")
-    with pytest.raises(GateFailedError, match="max_mb"):
+    with pytest.raises(GateFailedError, match=r"max_mb 0\.001; bad: student: NME"):
         run_sweep(load_sweep(path), drawn_folder, tmp_path / "run", progress=False)
     assert json.loads((tmp_path / "run" / "results.json").read_text())["chosen"] == ""
     assert not (tmp_path / "run" / "bundle").exists()
@@ -148,6 +150,32 @@ def test_the_command_tells_the_front(run: tuple[Path, SweepResults], drawn_folde
     folder, found = run
     paths = [str(folder / "sweep.yaml"), "--data", str(drawn_folder), "--out", str(folder / "run")]
     result = CliRunner().invoke(cli.app, ["sweep", *paths, "--quiet"])
-    assert result.exit_code == 0, result.output
     assert f"default {found.chosen}" in result.output
-    assert "bad: failed" in result.output
+    assert result.exit_code == 1
+    assert "bad: student: NME" in " ".join(result.output.split())
+
+
+def test_a_mistake_of_one_student_is_told_before_any_is_trained(drawn_folder: Path, tmp_path: Path):
+    students = {**STUDENTS, "typo": {"prune": {"method": "chanels", "train": SHORT}}}
+    path = write(tmp_path, students=students)
+    for jobs in (1, 2):
+        with pytest.raises(UnknownNameError, match="chanels"):
+            run_sweep(load_sweep(path), drawn_folder, tmp_path / "run", jobs=jobs, progress=False)
+    assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_an_error_of_another_process_is_told_as_it_is(drawn_folder: Path, tmp_path: Path):
+    with pytest.raises(BadInputError) as caught:
+        run_sweep(load_sweep(write(tmp_path)), tmp_path / "nowhere", tmp_path / "run", jobs=2, progress=False)
+    assert "nowhere" in str(caught.value)
+
+
+def test_a_bound_on_latency_counts_in_a_sweep(run: tuple[Path, SweepResults], drawn_folder: Path, tmp_path: Path):
+    folder, _ = run
+    gates = {"max_nme_increase": {"w8": 50.0}, "max_latency_ratio": {"w8": 1e-6}}
+    path = write(tmp_path, students={"slow": {"gates": gates}})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stages").symlink_to(folder / "run" / "stages")
+    found = run_sweep(load_sweep(path), drawn_folder, tmp_path / "run", progress=False)
+    assert [variant.id for variant in found.variants] == ["fp32.onnx", "fp32.coreml"]
+    assert "w8.onnx: latency ratio" in found.students[0].failed

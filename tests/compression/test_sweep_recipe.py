@@ -66,6 +66,11 @@ def test_a_grid_gives_every_combination(base: Path):
     }
 
 
+def test_a_grid_over_seeds(base: Path):
+    found = load_sweep(write(base.parent, grid={"student.model.width": [0.25], "seed": [0, 1]})).students
+    assert {name: recipe.seed for name, recipe in found.items()} == {"width 0.25 seed 0": 0, "width 0.25 seed 1": 1}
+
+
 def test_the_shipped_sweeps_can_be_read():
     folder = Path(__file__).parents[2] / "compression" / "recipes" / "sweeps"
     for path in sorted(folder.glob("*.yaml")):
@@ -80,7 +85,9 @@ def test_the_shipped_sweeps_can_be_read():
         ({"students": {"x": {"student": {"modle": {}}}}}, r"student x.*modle.*did you mean 'model'"),
         ({"students": {"x": {}}, "grit": {}}, r"grit.*did you mean 'grid'"),
         ({"students": {"x": {}}, "base": "nothing.yaml"}, "no such file"),
-        ({"students": {"x/y": {}}}, "rows"),
+        ({"students": {"x/y": {}}}, "students: 'x/y'"),
+        ({"students": {"x": {}, "X": {}}}, "differ in letters"),
+        ({"students": {"x": {"data": {"test": ["train"]}}}}, "student x: data"),
         ({"grid": {"student.model.width": []}}, "width"),
         ({"grid": {"student.model.width": [0.5, 0.5]}}, "each once"),
         ({"students": {"x": {}}, "choose": {"threads": 4}}, "threads"),

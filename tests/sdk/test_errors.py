@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from pocketface.sdk import errors
@@ -55,3 +57,19 @@ def test_every_error_is_a_pocketface_error_with_a_documented_exit_code() -> None
     ours: list[type[PocketfaceError]] = [k for k in kinds if issubclass(k, PocketfaceError)]
     assert len(kinds) == len(ours) > 8
     assert all(k.exit_code in (1, 2, 3) for k in ours)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ConfigError("x", expected="y", choices=["a"], next="do z"),
+        errors.UnknownNameError("model", "mobilnet", ["mobilenetv2"]),
+        errors.MissingExtraError("a thing", "compress", "no module"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_back_from_another_process(error: PocketfaceError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)

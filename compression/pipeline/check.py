@@ -1,0 +1,31 @@
+"""What must hold of a recipe of one landmark network beyond its types: refused by name before anything is trained."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pocketface.compression.losses.registry import build_loss
+from pocketface.compression.models.registry import build_model
+from pocketface.compression.pipeline.mixed import check_mixed
+from pocketface.compression.pipeline.prune import check_prune
+from pocketface.compression.recipe import Recipe
+from pocketface.compression.variants import check_formats, check_settings
+from pocketface.sdk.schemes import load_scheme
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse networks, losses, formats and settings that do not exist or do not fit.
+
+    Raises:
+        ConfigError, UnknownNameError: naming the key.
+        MissingExtraError: a package that a method needs is not installed.
+    """
+    points = load_scheme(recipe.data.scheme).points
+    build_loss(recipe.student.loss)
+    for spec in (recipe.student, *recipe.teachers.values()):
+        build_model(msgspec.structs.replace(spec.model, init="scratch"), n_points=points)
+    check_formats(recipe.export.formats)
+    check_settings(recipe.export.options, recipe.export.quantize)
+    check_mixed(recipe.export)
+    if recipe.prune is not None:
+        check_prune(recipe.prune, recipe.student.model, points)
