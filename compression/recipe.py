@@ -180,8 +180,9 @@ class MixedSpec(Config, frozen=True, kw_only=True):
     """A variant ``mixed`` beside ``w8a8``: the layers that 8 bits hurt most stay in float (quantize/sensitivity.py).
 
     Attributes:
-        max_increase: bound on the task error's increase on validation inputs, percentage points; layers stay in
-            float, the costliest first, until it is kept. It is also the variant's bound in parity, unless ``gates.max_nme_increase`` has one.
+        max_increase: bound on the task error's increase on validation inputs, percentage points; layers stay in float,
+            the costliest first, until it is kept. It is also the variant's bound in parity, unless
+            ``gates.max_nme_increase`` has one.
         faces: validation faces that every trial is measured on; 0 takes all.
         depth: parts of a module's path that name a group of layers.
         most: groups that may stay in float; 0 sets no limit.
