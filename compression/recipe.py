@@ -176,6 +176,18 @@ class PruneSpec(Config, frozen=True, kw_only=True):
     train: TrainSpec
 
 
+class QatSpec(Config, frozen=True, kw_only=True):
+    """How the student is trained to bear 8 bits, with its own loss and teachers (quantize/qat.py).
+
+    Attributes:
+        options: what rounds, e.g. ``{"keep_float": ["features.0"]}``.
+        train: a short training at a small learning rate.
+    """
+
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    train: TrainSpec
+
+
 class MixedSpec(Config, frozen=True, kw_only=True):
     """A variant ``mixed`` beside ``w8a8``: the layers that 8 bits hurt most stay in float (quantize/sensitivity.py).
 
@@ -247,6 +259,7 @@ class GateSpec(Config, frozen=True, kw_only=True):
         max_latency_ratio: precision -> bound on the median inference time over the reference variant's.
         max_nme: bound on the student's own NME on the test set, in percent; 0 sets none.
         max_pruned_increase: bound on the NME that pruning and fine-tuning cost, percentage points; 0 sets none.
+        max_qat_increase: bound on what quantization-aware training costs the network itself, as above.
         allow_unverified: variants that may ship without having run here.
     """
 
@@ -259,10 +272,11 @@ class GateSpec(Config, frozen=True, kw_only=True):
     max_latency_ratio: dict[str, float] = {}
     max_nme: float = 0.0
     max_pruned_increase: float = 0.0
+    max_qat_increase: float = 0.0
     allow_unverified: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("max_nme", "max_pruned_increase"):
+        for name in ("max_nme", "max_pruned_increase", "max_qat_increase"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ConfigError(f"gates.{name}: {getattr(self, name):g}", expected="a finite number, 0 or more")
         for gate in ("max_tensor_error", "max_nme_increase", "max_relative_error", "max_latency_ratio", "max_size_mb"):
@@ -314,7 +328,8 @@ class Recipe(Config, frozen=True, kw_only=True):
         seed: of everything: split, initial weights, order, views.
         soft_share: share of the shape model's eigenvectors that soft landmarks keep (KD paper, eqs 1-3).
         teachers: ``tough`` and ``tolerant``, those that the student's loss needs.
-        prune: what becomes of the student before it is exported; None leaves it whole.
+        prune: what the student is made to do without before it is exported; None leaves it whole.
+        qat: how it, or what pruning left of it, is then trained for 8 bits; None leaves that to the quantizers.
         weights_licence: what the data's terms mean for the weights; on the card and in the manifest.
     """
 
@@ -327,6 +342,7 @@ class Recipe(Config, frozen=True, kw_only=True):
     teachers: dict[str, NetworkSpec] = {}
     student: NetworkSpec
     prune: PruneSpec | None = None
+    qat: QatSpec | None = None
     export: ExportSpec
     gates: GateSpec = GateSpec()
     bench: BenchSpec = BenchSpec()

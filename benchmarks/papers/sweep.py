@@ -50,8 +50,8 @@ class SweepStudent(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         changes: what its recipe changes in the base's.
-        pruned: what was taken from it, in words; empty if nothing was.
-        whole: before it was pruned; None if it was not.
+        later: what was made of it after its training, in words: ``"pruned"``, ``"qat"``.
+        before: accuracy of each network on the way, the first called ``"student"``; empty if it ships as trained.
         minutes: of its training, fine-tuning included, without its teachers'.
         failed: gates that it or its variants did not keep, in words.
         mixed: format -> how its variant ``mixed`` was found.
@@ -67,8 +67,8 @@ class SweepStudent(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int
     minutes: float
     accuracy: Accuracy
-    pruned: str = ""
-    whole: Accuracy | None = None
+    later: dict[str, str] = msgspec.field(default_factory=dict)
+    before: dict[str, Accuracy] = msgspec.field(default_factory=dict)
     failed: str = ""
     mixed: dict[str, SearchedVariant] = msgspec.field(default_factory=dict)
 

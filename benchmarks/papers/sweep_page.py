@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,7 @@ def _students(results: SweepResults) -> Section:
             "k parameters": student.parameters / 1e3,
             "M FLOPs": student.flops / 1e6,
             "NME %": student.accuracy.nme,
-            "before pruning": None if student.whole is None else student.whole.nme,
+            "as first trained": student.before["student"].nme if student.before else None,
             "FR@0.1 %": student.accuracy.fr,
             "epochs": student.epochs,
             "minutes": student.minutes,
@@ -82,22 +83,25 @@ def _students(results: SweepResults) -> Section:
         }
         for student in results.students
     ]
-    pruned = [student for student in results.students if student.whole is not None]
-    verdict = [f"{student.name}: {student.pruned}; {_change(student)}" for student in pruned]
+    verdict = [
+        f"{student.name}, {name}: {words}; {change:+.3f} points of NME."
+        for student in results.students
+        for (name, words), change in zip(student.later.items(), _changes(student), strict=True)
+    ]
     faces = results.students[0].accuracy.faces
     return Section(
         "Students",
         f"In torch fp32 on {faces} test faces, ground-truth boxes.",
         rows,
-        {"k parameters": 0, "M FLOPs": 1, "NME %": 3, "before pruning": 3, "minutes": 0},
+        {"k parameters": 0, "M FLOPs": 1, "NME %": 3, "as first trained": 3, "minutes": 0},
         tuple(verdict),
     )
 
 
-def _change(student: SweepStudent) -> str:
-    if student.whole is None:
-        return "not pruned"
-    return f"{student.accuracy.nme - student.whole.nme:+.3f} points of NME after fine-tuning"
+def _changes(student: SweepStudent) -> list[float]:
+    """Points of NME that every later step cost."""
+    line = [*student.before.values(), student.accuracy]
+    return [after.nme - before.nme for before, after in itertools.pairwise(line)]
 
 
 def _front(results: SweepResults) -> Section:

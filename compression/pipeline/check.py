@@ -7,7 +7,9 @@ import msgspec
 from pocketface.compression.losses.registry import build_loss
 from pocketface.compression.models.registry import build_model
 from pocketface.compression.pipeline.mixed import check_mixed
-from pocketface.compression.pipeline.prune import check_prune
+from pocketface.compression.pipeline.qat import qat_config
+from pocketface.compression.prune.registry import PRUNERS
+from pocketface.compression.quantize.qat import rounded
 from pocketface.compression.recipe import Recipe
 from pocketface.compression.variants import check_formats, check_settings
 from pocketface.sdk.schemes import load_scheme
@@ -22,10 +24,14 @@ def check_recipe(recipe: Recipe) -> None:
     """
     points = load_scheme(recipe.data.scheme).points
     build_loss(recipe.student.loss)
-    for spec in (recipe.student, *recipe.teachers.values()):
+    student, *_ = [
         build_model(msgspec.structs.replace(spec.model, init="scratch"), n_points=points)
+        for spec in (recipe.student, *recipe.teachers.values())
+    ]
     check_formats(recipe.export.formats)
     check_settings(recipe.export.options, recipe.export.quantize)
     check_mixed(recipe.export)
     if recipe.prune is not None:
-        check_prune(recipe.prune, recipe.student.model, points)
+        PRUNERS[recipe.prune.method].check(student, recipe.prune.options)
+    if recipe.qat is not None:
+        rounded(student.features, student.input_size, qat_config(recipe.qat))

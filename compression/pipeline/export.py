@@ -3,19 +3,17 @@ makes of its fp32 file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from pocketface.compression.models.heads import LandmarkNet
 from pocketface.compression.pipeline.context import AnyContext, Context
 from pocketface.compression.pipeline.exported import load_exported, save_exported
 from pocketface.compression.pipeline.inputs import network_inputs, reference_truth, shipped_network
-from pocketface.compression.pipeline.mixed import Trials, mixed_stage
+from pocketface.compression.pipeline.mixed import mixed_stage
+from pocketface.compression.pipeline.subject import Subject
 from pocketface.compression.pipeline.train import Trained
 from pocketface.compression.quantize.base import Calibration
 from pocketface.compression.quantize.registry import QUANTIZERS
@@ -25,33 +23,10 @@ from pocketface.converters.formats.base import Exported
 from pocketface.converters.parity import References
 from pocketface.converters.pixels import PixelInput
 from pocketface.converters.reference import references, torch_run
-from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.progress import say
 
 EXPORT_VERSION = 2
 QUANTIZE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network that is to be exported.
-
-    Attributes:
-        name: of the stage of a chain; empty for the only network of a bundle.
-        key: of its training.
-        network: gives what is shipped, in evaluation mode.
-        calibration: gives the inputs that static quantization looks at, (N, 3, S, S) as the network takes them.
-        faces: gives validation faces with what torch makes of them, at most so many (0: all), for variants that are
-            searched for (``export.mixed``); None where the recipe has none.
-        normaliser: the two landmarks whose distance normalises errors on these faces.
-    """
-
-    name: str
-    key: str
-    network: Callable[[], nn.Module]
-    calibration: Callable[[], Calibration]
-    faces: Callable[[int], References] | None = None
-    normaliser: tuple[int, int] = (36, 45)
 
 
 def student_subject(context: Context, student: Trained) -> Subject:
@@ -160,17 +135,8 @@ def _quantize(context: AnyContext[Any], subject: Subject, formats: Formats, expo
 
 def _mixed(context: AnyContext[Any], subject: Subject, name: str, found: Mapping[Any, Exported]) -> Exported:
     source = found[name, "fp32"]
-    if subject.faces is None:
-        raise ConfigError(f"no faces to search on for mixed.{name}", next="Leave export.mixed out")
-    trials = Trials(
-        subject.key,
-        subject.network,
-        subject.calibration,
-        subject.faces,
-        subject.normaliser,
-        {"export": EXPORT_VERSION, **_calibration_key(context), **_input_key(context)},
-    )
-    return mixed_stage(context, name, source, trials)
+    depends = {"export": EXPORT_VERSION, **_calibration_key(context), **_input_key(context)}
+    return mixed_stage(context, name, source, subject, depends)
 
 
 def _of(subject: Subject) -> str:

@@ -3,6 +3,7 @@ accuracy."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from pocketface.benchmarks.reports.data import Gate
@@ -14,20 +15,22 @@ from pocketface.converters.verdict import judge
 from pocketface.sdk.errors import ConfigError
 
 
-def check(
-    spec: GateSpec, candidates: Sequence[Candidate], student_nme: float, *, whole: float | None = None
-) -> list[Gate]:
+def check(spec: GateSpec, candidates: Sequence[Candidate], lineage: Mapping[str, float]) -> list[Gate]:
     """Every gate of a recipe. A variant that nothing here can run passes only if the recipe lists it.
 
     Args:
         spec: the bounds.
         candidates: every variant.
-        student_nme: of what is shipped, in torch on the test faces, percent.
-        whole: the same of the student before it was pruned; its own where it was not.
+        lineage: name -> NME in torch on the test faces, percent, of the student and whatever was made of it, in order;
+            the last one is what ships.
     """
-    own = [bounded("NME on the test faces", "student", student_nme, spec.max_nme)] if spec.max_nme else []
-    if spec.max_pruned_increase and whole is not None:
-        own.append(bounded("NME increase by pruning", "student", student_nme - whole, spec.max_pruned_increase))
+    *_, shipped = lineage.values()
+    own = [bounded("NME on the test faces", "student", shipped, spec.max_nme)] if spec.max_nme else []
+    bounds = {"pruned": ("pruning", spec.max_pruned_increase), "qat": ("training for 8 bits", spec.max_qat_increase)}
+    for (_, before), (name, after) in itertools.pairwise(lineage.items()):
+        cause, bound = bounds[name]
+        if bound:
+            own.append(bounded(f"NME increase by {cause}", "student", after - before, bound))
     return own + check_variants(spec, candidates)
 
 

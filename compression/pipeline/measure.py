@@ -71,12 +71,11 @@ def candidates(
         for number, item in enumerate(exported, start=1):
             mixed = context.recipe.export.mixed.get(item.format)
             bounds = tolerances(gates, item.precision, mixed)
-            own = mixed is not None and item.precision == "mixed"
             made.append(
                 examine(
                     item,
                     golden=torch.golden,
-                    faces=searched(mixed.faces) if own and mixed is not None else torch.faces,
+                    faces=searched(mixed.faces) if mixed and item.precision == "mixed" else torch.faces,
                     tolerances=bounds,
                     normaliser=context.split.scheme.normaliser,
                 )

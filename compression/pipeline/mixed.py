@@ -5,8 +5,8 @@ One stage a format: the search, layer by layer on validation faces, and the file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,20 @@ import msgspec
 
 from pocketface.compression.pipeline.context import AnyContext
 from pocketface.compression.pipeline.exported import load_exported, save_exported
+from pocketface.compression.pipeline.subject import Subject
 from pocketface.compression.quantize.base import Quantizer, StaticConfig, for_network
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.quantize.sensitivity import Sensitivity, layer_groups, search
 from pocketface.compression.recipe import ExportSpec, MixedSpec
 from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
-from pocketface.converters.parity import References, measure
+from pocketface.converters.parity import measure
 from pocketface.sdk.errors import BadInputError, ConfigError, EnvironmentProblemError
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.progress import say
 
 MIXED_VERSION = 1
 FOUND = "sensitivity.json"
-
-
-@dataclass(frozen=True)
-class Trials:
-    """What the files of a search are made from and held against.
-
-    Attributes:
-        key: of the network's training.
-        network: gives the network, in evaluation mode.
-        calibration: gives the inputs that the quantizer looks at.
-        faces: gives validation faces with what torch makes of them, at most so many (0: all).
-        normaliser: the two landmarks whose distance normalises errors.
-        inputs: whatever else the files depend on, for the stage's key.
-    """
-
-    key: str
-    network: Callable[[], Any]
-    calibration: Callable[[], Any]
-    faces: Callable[[int], References]
-    normaliser: tuple[int, int]
-    inputs: Mapping[str, Any]
 
 
 def check_mixed(spec: ExportSpec) -> None:
@@ -74,14 +54,17 @@ def refuse_mixed(spec: ExportSpec) -> None:
         raise ConfigError("export.mixed", expected="a recipe of one landmark network", next="Leave export.mixed out")
 
 
-def mixed_stage(context: AnyContext[Any], format: str, source: Exported, trials: Trials) -> Exported:
+def mixed_stage(
+    context: AnyContext[Any], format: str, source: Exported, subject: Subject, depends: Mapping[str, Any]
+) -> Exported:
     """Search, and make the file.
 
     Args:
         context: the run.
         format: of the recipe's ``export.mixed``.
         source: the format's fp32 file.
-        trials: see there.
+        subject: the network; its faces are what every file is measured on.
+        depends: on whatever else the files depend, for the stage's key.
 
     Returns:
         The file; the search lies beside it, see `sensitivity_of`.
@@ -93,7 +76,9 @@ def mixed_stage(context: AnyContext[Any], format: str, source: Exported, trials:
     file = f"mixed{source.path.suffix}"
 
     def build(folder: Path) -> None:
-        net, calibration, faces = trials.network(), trials.calibration(), trials.faces(spec.faces)
+        if subject.faces is None:
+            raise ConfigError(f"no faces to search on for mixed.{format}", next="Leave export.mixed out")
+        net, calibration, faces = subject.network(), subject.calibration(), subject.faces(spec.faces)
         config = quantizer.configure(settings)
         if not isinstance(config, StaticConfig):
             raise ConfigError(f"{quantizer.name} has no layers to leave in float", next="Leave export.mixed out")
@@ -110,7 +95,7 @@ def mixed_stage(context: AnyContext[Any], format: str, source: Exported, trials:
                 return known[keep]
             say(f"mixed {format}, file {len(known) + 1}: {' '.join(keep) or 'all in 8 bits'}", show=context.progress)
             item = made(folder / f"trial{source.path.suffix}", keep)
-            result = measure(item, faces=faces, normaliser=trials.normaliser)
+            result = measure(item, faces=faces, normaliser=subject.normaliser)
             if result is None or result.nme_increase is None:
                 raise BadInputError(f"{format}: no task error was measured", next="Give the run validation faces")
             return known.keep(keep, result.nme_increase)
@@ -122,10 +107,10 @@ def mixed_stage(context: AnyContext[Any], format: str, source: Exported, trials:
         say(f"mixed {format}: {found}", show=context.progress)
 
     inputs = {
-        "student": trials.key,
+        "student": subject.key,
         "quantizer": [quantizer.name, quantizer.version, settings],
         "mixed": spec,
-        **trials.inputs,
+        **depends,
     }
     (exported,) = load_exported(context.store.stage(f"mixed-{format}", MIXED_VERSION, inputs, build))
     return exported

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pocketface.compression.pipeline.chain.train import chain_networks
 from pocketface.compression.pipeline.check import check_recipe
 from pocketface.compression.pipeline.context import ChainContext, Context
-from pocketface.compression.pipeline.prune import PRUNED, prune_stage
+from pocketface.compression.pipeline.lineage import lineage, lineage_names
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.train import segment_networks
 from pocketface.compression.pipeline.store import Done
@@ -21,7 +21,7 @@ def network_names(context: AnyContext) -> list[str]:
     """Names of a recipe's networks, in the order in which they are trained."""
     if not isinstance(context, Context):
         return list(context.recipe.networks())
-    return [*sorted(context.recipe.teachers), "student", *([PRUNED] if context.recipe.prune else [])]
+    return [*sorted(context.recipe.teachers), *lineage_names(context.recipe)]
 
 
 def train_networks(context: AnyContext, only: Sequence[str] = ()) -> dict[str, Done]:
@@ -43,11 +43,9 @@ def train_networks(context: AnyContext, only: Sequence[str] = ()) -> dict[str, D
         return {name: trained.done for name, trained in segment_networks(context, only).items()}
     recipe = context.recipe
     check_recipe(recipe)
-    specs = {**recipe.teachers, "student": recipe.student}
     found = {}
     for name in only or known:
-        if name == PRUNED and recipe.prune is not None:
-            found[name] = prune_stage(context, train_stage(context, "student", recipe.student), recipe.prune).done
-        else:
-            found[name] = train_stage(context, name, specs[name]).done
+        teacher = recipe.teachers.get(name)
+        trained = train_stage(context, name, teacher) if teacher else lineage(context, name)[-1]
+        found[name] = trained.done
     return found

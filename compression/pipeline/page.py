@@ -14,7 +14,6 @@ from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.reports.markdown import header, mean_and_range, table, tied
 from pocketface.compression.pipeline.ablation import Trial
 from pocketface.compression.pipeline.provenance import git_commit
-from pocketface.compression.pipeline.prune import PRUNED
 from pocketface.compression.recipe import Recipe
 from pocketface.compression.recipe_file import load_recipe, recipe_sha256
 from pocketface.sdk.errors import BadInputError
@@ -94,7 +93,7 @@ def update_readme(results: Results, readme: Path) -> None:
     if not begin or not end:
         raise BadInputError(f"{readme}: no place for the table", expected=f"the lines {BEGIN} and {END}")
     networks = results.run["networks"]
-    student = networks.get(PRUNED, networks["student"])
+    *_, student = networks.values()  # what ships comes last
     said = (
         f"{student['model']['name']} at {student['model']['input_size']} px, on "
         f"{student['accuracy']['faces']} test faces of {results.recipe.data.name}; written by `pocketface results`:"
@@ -255,7 +254,7 @@ def _ablation(results: Results) -> str:
             "minutes": found["seconds"] / 60,
         }
         for name, found in results.run["networks"].items()
-        if name not in ("student", PRUNED)
+        if name in results.recipe.teachers
     ]
     return table([*ablation_rows(results.trials), *teachers], digits=_DIGITS)
 

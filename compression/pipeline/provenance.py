@@ -60,19 +60,18 @@ def git_commit() -> str:
     return commit + ("+" if dirty else "")
 
 
-def model_card(context: Context, accuracy: Accuracy, auroc: float, *, taken: str = "") -> str:
+def model_card(context: Context, accuracy: Accuracy, auroc: float, *, told: Mapping[str, str] | None = None) -> str:
     """The card that goes into the bundle, as Markdown.
 
     Args:
         context: the run.
         accuracy: on the test faces.
         auroc: of the face score.
-        taken: what was pruned; empty where nothing was.
+        told: what was made of the student: name -> words.
     """
     recipe, split = context.recipe, context.split
-    model, pruned = recipe.student.model, ""
-    if recipe.prune is not None:
-        pruned = f"\n| pruned | {taken}; fine-tuned for {recipe.prune.train.epochs} epochs |"
+    model = recipe.student.model
+    later = "".join(f"\n| {name} | {words} |" for name, words in (told or {}).items())
     return f"""# {recipe.name}
 
 {split.scheme.points} facial landmarks ({split.scheme.name}) and a face score from one square crop of
@@ -81,7 +80,7 @@ def model_card(context: Context, accuracy: Accuracy, auroc: float, *, taken: str
 | | |
 |---|---|
 | network | {model.name}, width {model.width:g} |
-| trained with | {recipe.student.loss.name} loss, {recipe.student.train.epochs} epochs, seed {recipe.seed} |{pruned}
+| trained with | {recipe.student.loss.name} loss, {recipe.student.train.epochs} epochs, seed {recipe.seed} |{later}
 | data | {recipe.data.name}: {len(split.train)} faces for training, {len(split.validation)} for validation |
 | terms of the data | {split.licence} |
 | licence of the weights | {recipe.weights_licence} |

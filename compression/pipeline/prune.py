@@ -13,13 +13,11 @@ from pocketface.compression.augment.hashing import permutation
 from pocketface.compression.losses.registry import build_loss
 from pocketface.compression.models.checkpoint import load_network, save_network
 from pocketface.compression.models.heads import LandmarkNet
-from pocketface.compression.models.registry import ModelSpec, build_model
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.train import Lesson, Trained, lesson
+from pocketface.compression.pipeline.train import Lesson, Trained, learn, lesson
 from pocketface.compression.prune.base import PruneConfig, Pruner, PruneReport
 from pocketface.compression.prune.registry import PRUNERS
 from pocketface.compression.recipe import NetworkSpec, PruneSpec
-from pocketface.compression.training.fit import fit
 from pocketface.compression.training.module import LandmarkTraining
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.progress import say
@@ -51,37 +49,11 @@ def prune_stage(context: Context, student: Trained, spec: PruneSpec) -> Trained:
         if not cut.exists():
             say(f"pruning to {config.keep_flops:.0%} of the FLOPs", show=context.progress)
             _cut(context, student, tuned, taught, pruner, config, cut)
-        scheme = context.split.scheme
-        fit(
-            tuned,
-            taught.views(),
-            folder,
-            n_points=scheme.points,
-            normaliser=scheme.normaliser,
-            seed=taught.seed,
-            net=load_network(tuned.model, cut, n_points=scheme.points),
-            progress=context.progress,
-        )
+        net = load_network(tuned.model, cut, n_points=context.split.scheme.points)
+        learn(context, tuned, taught, folder, net=net)
 
     inputs = {**taught.inputs, "student": student.done.key, "prune": [pruner.name, pruner.version, config]}
     return Trained(PRUNED, tuned, context.store.stage(PRUNED, PRUNE_VERSION, inputs, build))
-
-
-def check_prune(spec: PruneSpec, model: ModelSpec, n_points: int) -> None:
-    """Refuse what cannot be pruned so, before anything is trained.
-
-    Args:
-        spec: how it is pruned.
-        model: the network.
-        n_points: its landmarks.
-
-    Raises:
-        UnknownNameError: no such method.
-        ConfigError: an unknown setting, one out of range, or a module that the network does not have.
-        MissingExtraError: the method's package is not installed.
-    """
-    pruner: Pruner = PRUNERS[spec.method]
-    pruner.check(build_model(msgspec.structs.replace(model, init="scratch"), n_points=n_points), spec.options)
 
 
 def prune_report(pruned: Trained) -> PruneReport:

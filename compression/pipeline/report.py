@@ -90,10 +90,10 @@ def report_data(context: Context, result: RunResult) -> ReportData:
 
 
 def _role(result: RunResult, trained: Trained) -> Literal["student", "teacher", "baseline"]:
-    """The student is what was exported; what it was pruned from is what it is held against."""
+    """The student is what was exported; what it was made of is what it is held against."""
     if trained is result.networks[-1]:
         return "student"
-    return "baseline" if trained.name == "student" else "teacher"
+    return "baseline" if trained in result.lineage else "teacher"
 
 
 def _network(

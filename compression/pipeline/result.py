@@ -19,7 +19,8 @@ class RunResult:
     """Everything a report needs.
 
     Attributes:
-        networks: teachers, then the student.
+        networks: teachers, then the student and what was made of it; the last one was exported.
+        lineage: of those, the student and what was made of it.
         accuracy: network's name -> test accuracy.
         candidates: every variant, shipped or not, with what was measured on it.
         variants: variant id -> test accuracy.
@@ -29,6 +30,7 @@ class RunResult:
     """
 
     networks: list[Trained]
+    lineage: list[Trained]
     accuracy: dict[str, NetworkAccuracy]
     score: ScoreQuality
     candidates: list[Candidate]

@@ -1,12 +1,13 @@
 """The whole run, in the order of its stages:
 
-data -> teachers -> student [-> pruned] -> export -> quantize -> parity -> accuracy, latency -> gates -> bundle
+data -> teachers -> student [-> pruned] [-> qat] -> export -> quantize -> parity -> accuracy, latency -> gates -> bundle
 -> report
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +23,13 @@ from pocketface.compression.pipeline import gates, measure
 from pocketface.compression.pipeline.accuracy import NetworkAccuracy, ScoreQuality, accuracy_stage, score_stage
 from pocketface.compression.pipeline.check import check_recipe
 from pocketface.compression.pipeline.context import Context
-from pocketface.compression.pipeline.export import Subject, export_stages, student_subject
+from pocketface.compression.pipeline.export import export_stages, student_subject
 from pocketface.compression.pipeline.inputs import shipped_network
+from pocketface.compression.pipeline.lineage import lineage, told
 from pocketface.compression.pipeline.provenance import model_card, provenance
-from pocketface.compression.pipeline.prune import prune_report, prune_stage
 from pocketface.compression.pipeline.report import write_run_report
 from pocketface.compression.pipeline.result import RunResult
+from pocketface.compression.pipeline.subject import Subject
 from pocketface.compression.pipeline.train import Trained, train_stage
 from pocketface.compression.recipe_file import dump_recipe
 from pocketface.converters import reference
@@ -68,16 +70,14 @@ class Prepared(NamedTuple):
     """Everything of a run that takes long.
 
     Attributes:
-        networks: teachers, the student, and, where it was pruned, what is left of it.
-        whole: the student before it was pruned; itself where it was not.
-        student: what ships.
+        teachers: that the student's loss needs.
+        lineage: the student and what was made of it; the last one ships.
         subject: what was exported.
         exported: the files.
     """
 
-    networks: list[Trained]
-    whole: Trained
-    student: Trained
+    teachers: list[Trained]
+    lineage: list[Trained]
     subject: Subject
     exported: list[Exported]
 
@@ -87,14 +87,12 @@ def prepare(context: Context) -> Prepared:
     recipe = context.recipe
     check_recipe(recipe)
     write_atomic(context.run / "recipe.yaml", dump_recipe(recipe).encode(), force=True)
-    networks = [
+    teachers = [
         train_stage(context, need, recipe.teachers[need]) for need in sorted(build_loss(recipe.student.loss).needs)
     ]
-    whole = train_stage(context, "student", recipe.student)
-    student = whole if recipe.prune is None else prune_stage(context, whole, recipe.prune)
-    networks += [whole] if student is whole else [whole, student]
-    subject = student_subject(context, student)
-    return Prepared(networks, whole, student, subject, export_stages(context, subject))
+    line = lineage(context)
+    subject = student_subject(context, line[-1])
+    return Prepared(teachers, line, subject, export_stages(context, subject))
 
 
 def run_recipe(context: Context, *, timed: bool = True) -> RunResult:
@@ -105,7 +103,8 @@ def run_recipe(context: Context, *, timed: bool = True) -> RunResult:
         timed: measure latency; a sweep does so for all its students together.
     """
     recipe = context.recipe
-    networks, whole, student, subject, exported = prepare(context)
+    teachers, line, subject, exported = prepare(context)
+    networks, student = [*teachers, *line], line[-1]
     net = student.load(context.split.scheme.points)
     # Beside the bundle, for `verify --layers` and `pocketface export`: it says itself which network it is.
     save_network(net, context.run / STUDENT, recipe.student.model)
@@ -120,11 +119,10 @@ def run_recipe(context: Context, *, timed: bool = True) -> RunResult:
     score = score_stage(context, student)
     found, variants, notes = _measured(context, found, stage, cases, timed=timed)
     own = accuracy[student.name]
-    before = None if student is whole else accuracy[whole.name].accuracy.nme
-    checked = gates.check(recipe.gates, found, own.accuracy.nme, whole=before)
-    taken = "" if student is whole else str(prune_report(student))
-    bundle = _ship(context, found, checked, stage, cases, own, score, taken)
-    result = RunResult(networks, accuracy, score, found, variants, checked, stage, notes, bundle)
+    nmes = {trained.name: accuracy[trained.name].accuracy.nme for trained in line}
+    checked = gates.check(recipe.gates, found, nmes)
+    bundle = _ship(context, found, checked, stage, cases, own, score, told(context, line))
+    result = RunResult(networks, line, accuracy, score, found, variants, checked, stage, notes, bundle)
     write_run_report(context, result)
     return result
 
@@ -212,7 +210,7 @@ def _ship(
     cases: Cases,
     accuracy: NetworkAccuracy,
     score: ScoreQuality,
-    taken: str,
+    told: Mapping[str, str],
 ) -> Path | None:
     """Write RUN/bundle with what kept its gates; nothing if the student or the default variant did not."""
     failed = {gate.variant for gate in checked if gate.passed is False}
@@ -227,7 +225,7 @@ def _ship(
         candidates=kept,
         default=_default(context),
         golden=cases,
-        card=model_card(context, accuracy.accuracy, score.auroc, taken=taken),
+        card=model_card(context, accuracy.accuracy, score.auroc, told=told),
         provenance=provenance(context),
         weights_licence=context.recipe.weights_licence,
         allow_unverified=_allowed(context, kept),

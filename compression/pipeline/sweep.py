@@ -30,10 +30,10 @@ from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline import gates
 from pocketface.compression.pipeline.check import check_recipe
 from pocketface.compression.pipeline.context import Context
+from pocketface.compression.pipeline.lineage import told
 from pocketface.compression.pipeline.measure import LatencyTable, variant_accuracy_stage
 from pocketface.compression.pipeline.mixed import sensitivity_of
 from pocketface.compression.pipeline.provenance import provenance
-from pocketface.compression.pipeline.prune import prune_report
 from pocketface.compression.pipeline.result import RunResult
 from pocketface.compression.pipeline.run import prepare, run_recipe
 from pocketface.compression.pipeline.store import Store
@@ -304,9 +304,8 @@ def _figures(
 def _student(sweep: Sweep, name: str, student: Student) -> SweepStudent:
     context, result, _ = student
     trained = result.networks[-1]
-    whole = next(item for item in result.networks if item.name == "student")
+    line = result.lineage
     net, model = trained.load(context.split.scheme.points), trained.spec.model
-    own = [whole] if trained is whole else [whole, trained]
     mixed = [item.exported for item in result.candidates if item.exported.precision == "mixed"]
     return SweepStudent(
         name=name,
@@ -316,11 +315,11 @@ def _student(sweep: Sweep, name: str, student: Student) -> SweepStudent:
         input_size=model.input_size,
         parameters=count_parameters(net),
         flops=flops(net),
-        epochs=sum(item.spec.train.epochs for item in own),
-        minutes=sum(item.done.seconds for item in own) / 60,
+        epochs=sum(item.spec.train.epochs for item in line),
+        minutes=sum(item.done.seconds for item in line) / 60,
         accuracy=result.accuracy[trained.name].accuracy,
-        pruned="" if trained is whole else str(prune_report(trained)),
-        whole=None if trained is whole else result.accuracy[whole.name].accuracy,
+        later=told(context, line),
+        before={item.name: result.accuracy[item.name].accuracy for item in line[:-1]},
         failed=gates.failures(result.gates),
         mixed={exported.format: _searched(sensitivity_of(exported)) for exported in mixed},
     )

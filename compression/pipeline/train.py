@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,18 +99,33 @@ def train_stage(context: Context, name: str, spec: NetworkSpec, *, seed: int | N
     taught = lesson(context, spec, seed=seed)
 
     def build(folder: Path) -> None:
-        scheme = context.split.scheme
-        fit(
-            spec,
-            taught.views(),
-            folder,
-            n_points=scheme.points,
-            normaliser=scheme.normaliser,
-            seed=taught.seed,
-            progress=context.progress,
-        )
+        learn(context, spec, taught, folder)
 
     return Trained(name, spec, context.store.stage(name, TRAIN_VERSION, taught.inputs, build))
+
+
+def learn(
+    context: Context,
+    spec: NetworkSpec,
+    taught: Lesson,
+    folder: Path,
+    *,
+    net: LandmarkNet | None = None,
+    around: Callable[[LandmarkNet], AbstractContextManager[Any]] = nullcontext,
+) -> None:
+    """Train a new network, or go on with ``net``; everything as ``fit``."""
+    scheme = context.split.scheme
+    fit(
+        spec,
+        taught.views(),
+        folder,
+        n_points=scheme.points,
+        normaliser=scheme.normaliser,
+        seed=taught.seed,
+        net=net,
+        around=around,
+        progress=context.progress,
+    )
 
 
 def lesson(context: Context, spec: NetworkSpec, *, seed: int | None = None) -> Lesson:

@@ -57,11 +57,7 @@ def _layers(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def _refuse(net: nn.Module, config: ChannelsConfig) -> None:
-    import torch_pruning as tp  # its absence shows now, not after the training
-
     check_modules(config.keep, sorted(_layers(net)), "keep")
-    if not hasattr(tp.pruner, "BasePruner"):
-        raise ConfigError(f"torch-pruning {tp.__version__}", expected="1.6 or later", next="Upgrade torch-pruning")
 
 
 def _prune(net: nn.Module, losses: Losses, config: ChannelsConfig) -> None:

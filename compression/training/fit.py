@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +28,7 @@ def fit(
     normaliser: tuple[int, int],
     seed: int,
     net: LandmarkNet | None = None,
+    around: Callable[[LandmarkNet], AbstractContextManager[Any]] = nullcontext,
     progress: bool = True,
 ) -> LandmarkNet:
     """Train a network, going on from the last finished epoch if ``folder`` holds its checkpoint.
@@ -36,6 +40,7 @@ def fit(
         n_points, normaliser: of the landmark scheme.
         seed: of initial weights and everything drawn in training.
         net: goes on with this network instead of a new one.
+        around: what the network is in while it trains, e.g. rounding as in 8 bits.
         progress: show a bar.
 
     Returns:
@@ -50,8 +55,9 @@ def fit(
         net.set_mean_shape(data.validation.points.mean(0).cpu())
     net = channels_last(net).train()
     loss = build_loss(spec.loss)
-    module = LandmarkTraining(net, loss, spec.train, normaliser=normaliser, seed=seed)
-    run_loop(module, data, folder, spec.train, progress=progress)
+    with around(net):
+        module = LandmarkTraining(net, loss, spec.train, normaliser=normaliser, seed=seed)
+        run_loop(module, data, folder, spec.train, progress=progress)
     save_network(net, folder / WEIGHTS, spec.model)
     forget_checkpoint(folder)
     return net.eval()

@@ -12,7 +12,7 @@ from tiny import SHORT, tiny_recipe
 
 from pocketface.compression.models.checkpoint import load_checkpoint
 from pocketface.compression.models.flops import flops
-from pocketface.compression.pipeline import prune
+from pocketface.compression.pipeline import prune, train
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.networks import network_names, train_networks
 from pocketface.compression.pipeline.run import STUDENT, RunResult, compress
@@ -94,10 +94,10 @@ def test_a_killed_fine_tuning_goes_on_with_the_same_network(
     def killed(*arguments: Any, **settings: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prune, "fit", killed)
+    monkeypatch.setattr(train, "fit", killed)
     with pytest.raises(KeyboardInterrupt):
         train_networks(other, ["pruned"])
-    monkeypatch.setattr(prune, "fit", fit)
+    monkeypatch.setattr(train, "fit", fit)
     monkeypatch.setattr(prune, "_cut", lambda *_: pytest.fail("cut again"))
     again = train_networks(other, ["pruned"])["pruned"].path
     first, second = (load_file(path / WEIGHTS) for path in (result.networks[1].done.path, again))

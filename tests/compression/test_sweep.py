@@ -64,7 +64,8 @@ def test_every_variant_is_measured(run: tuple[Path, SweepResults]):
     plain, pruned, bad = found.students
     assert "student: NME on the test faces" in bad.failed
     assert not plain.failed
-    assert pruned.whole == plain.accuracy, "the same student before"
+    assert pruned.before == {"student": plain.accuracy}, "the same student before"
+    assert list(pruned.later) == ["pruned"]
     assert pruned.flops <= 0.7 * plain.flops
     names = [variant.name for variant in found.variants]
     assert names == [f"{name} {id}" for name in ("plain", "pruned") for id in ("fp32.onnx", "w8.onnx", "fp32.coreml")]

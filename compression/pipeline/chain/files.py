@@ -15,8 +15,9 @@ from pocketface.compression.pipeline.chain.inputs import fed
 from pocketface.compression.pipeline.chain.train import TrainedStage
 from pocketface.compression.pipeline.context import ChainContext
 from pocketface.compression.pipeline.contracts import stage_contract
-from pocketface.compression.pipeline.export import Formats, Subject, export_stages
+from pocketface.compression.pipeline.export import Formats, export_stages
 from pocketface.compression.pipeline.measure import tolerances
+from pocketface.compression.pipeline.subject import Subject
 from pocketface.compression.training.faces import thin
 from pocketface.converters import reference
 from pocketface.converters.candidate import Candidate, StageFiles

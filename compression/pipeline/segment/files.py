@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pocketface.benchmarks.data.labelled import Labelled, labelled_box
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.models.segment_blocks import SegmentNet
-from pocketface.compression.pipeline.export import Formats, Subject, export_stages
+from pocketface.compression.pipeline.export import Formats, export_stages
 from pocketface.compression.pipeline.measure import tolerances
 from pocketface.compression.pipeline.segment.context import SegmentContext
 from pocketface.compression.pipeline.segment.train import TrainedMasks
+from pocketface.compression.pipeline.subject import Subject
 from pocketface.compression.quantize.base import Calibration
 from pocketface.compression.quantize.inputs import with_others
 from pocketface.compression.training.faces import thin
