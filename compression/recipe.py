@@ -223,8 +223,12 @@ class ExportSpec(Config, frozen=True, kw_only=True):
             normalises itself (converters/pixels.py).
         options: settings of an exporter, by its format, e.g. ``{"coreml": {"target": "iOS16"}}``.
         quantize: settings of a quantizer, by its name, e.g. ``{"onnx.w8a8": {"method": "entropy"}}``.
+        tune: quantizer's name -> its settings -> values: every combination is tried on validation faces, and the one
+            that costs least is taken, e.g. ``{"onnx.w8a8": {"calibration": ["minmax", "percentile"]}}``.
         mixed: format -> how its variant ``mixed`` is made; none by default.
         calibration_faces: training faces that static quantization looks at.
+        calibration_by: what they are spread evenly over: ``pose``, ``light`` (pipeline/calibration.py); the list's
+            order by default.
         golden_faces: drawn faces whose tensors go into the bundle.
         parity_faces: validation faces on which every variant is compared with torch.
     """
@@ -233,8 +237,10 @@ class ExportSpec(Config, frozen=True, kw_only=True):
     input: Literal["normalised", "pixels"] = "normalised"
     options: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     quantize: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    tune: dict[str, dict[str, tuple[Any, ...]]] = msgspec.field(default_factory=dict)
     mixed: dict[str, MixedSpec] = msgspec.field(default_factory=dict)
     calibration_faces: int = 128
+    calibration_by: tuple[str, ...] = ()
     golden_faces: int = 4
     parity_faces: int = 64
 
@@ -242,6 +248,10 @@ class ExportSpec(Config, frozen=True, kw_only=True):
         for name in ("calibration_faces", "golden_faces", "parity_faces"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"export.{name}: {getattr(self, name)}", expected="1 or more")
+        for name, settings in self.tune.items():
+            for key, values in settings.items():
+                if not values:
+                    raise ConfigError(f"export.tune.{name}.{key} is empty", expected="one value or more")
         for format in self.mixed:
             if format not in self.formats:
                 raise ConfigError(f"export.mixed: {format!r}", choices=list(self.formats), next="Name one of these")

@@ -45,6 +45,19 @@ class SearchedVariant(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[SearchedLayer, ...]
 
 
+class TriedSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One combination of a quantizer's settings (compression/pipeline/tune.py).
+
+    Attributes:
+        increase: of the task error over torch on validation faces, percentage points; None where no file came of it.
+        taken: whether the variant was made so.
+    """
+
+    settings: dict[str, Any]
+    increase: float | None
+    taken: bool
+
+
 class SweepStudent(msgspec.Struct, frozen=True, kw_only=True):
     """One student, in torch, on the test faces.
 
@@ -52,6 +65,9 @@ class SweepStudent(msgspec.Struct, frozen=True, kw_only=True):
         changes: what its recipe changes in the base's.
         later: what was made of it after its training, in words: ``"pruned"``, ``"qat"``.
         before: accuracy of each network on the way, the first called ``"student"``; empty if it ships as trained.
+        key: of its first training; students that share it began as the same network.
+        curve: NME on the validation faces after each epoch of quantization-aware training, rounding, percent.
+        tuned: quantizer -> settings that were tried.
         minutes: of its training, fine-tuning included, without its teachers'.
         failed: gates that it or its variants did not keep, in words.
         mixed: format -> how its variant ``mixed`` was found.
@@ -69,8 +85,16 @@ class SweepStudent(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Accuracy
     later: dict[str, str] = msgspec.field(default_factory=dict)
     before: dict[str, Accuracy] = msgspec.field(default_factory=dict)
+    key: str = ""
+    curve: tuple[float, ...] = ()
     failed: str = ""
+    tuned: dict[str, tuple[TriedSettings, ...]] = msgspec.field(default_factory=dict)
     mixed: dict[str, SearchedVariant] = msgspec.field(default_factory=dict)
+
+    @property
+    def first(self) -> Accuracy:
+        """Of the network as first trained, before anything was made of it."""
+        return self.before.get("student", self.accuracy)
 
 
 class SweepVariant(msgspec.Struct, frozen=True, kw_only=True):

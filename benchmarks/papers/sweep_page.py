@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from pocketface.benchmarks.papers import common
 from pocketface.benchmarks.papers.common import threads_text, warned
 from pocketface.benchmarks.papers.sweep import SweepResults, SweepStudent, SweepVariant
+from pocketface.benchmarks.papers.sweep_curve import afterwards, curve_png, learning
 from pocketface.benchmarks.papers.sweep_front import front_png
 from pocketface.benchmarks.reports.sections import Row, Section, sections_html
 from pocketface.sdk.files import write_atomic
@@ -24,23 +26,27 @@ LAYERS = 8
 
 def write(results: SweepResults, path: Path) -> None:
     """Write the page and its figures, see ``common.write``, and the front as a picture beside them."""
-    picture = path.with_suffix(".png")
-    common.write(results, path, partial(page, picture=picture.name))
-    write_atomic(picture, front_png(results), force=True)
+    pictures = {"The front": front_png(results)}
+    pictures |= {f"{name}: training for 8 bits": curve_png(results, name) for name in learning(results)}
+    files = {title: f"{path.stem}{f'-{number}' if number else ''}.png" for number, title in enumerate(pictures)}
+    common.write(results, path, partial(page, pictures=files))
+    for title, picture in pictures.items():
+        write_atomic(path.with_name(files[title]), picture, force=True)
 
 
-def page(results: SweepResults, *, command: str, notes: str = "", picture: str = "") -> str:
+def page(results: SweepResults, *, command: str, notes: str = "", pictures: Mapping[str, str] | None = None) -> str:
     """The whole page, Markdown.
 
     Args:
         results: of the sweep.
         command: that writes it.
         notes: what people have to say about the figures.
-        picture: of the front, a file beside the page.
+        pictures: title -> a file beside the page.
     """
     text = common.page(results, title=title(results), sections=sections(results), command=command, notes=notes)
     head, rule, rest = text.partition("\n## ")
-    return f"{head}\n![The front]({picture})\n{rule}{rest}" if picture else text
+    shown = "".join(f"\n![{title}]({file})\n" for title, file in (pictures or {}).items())
+    return f"{head}{shown}{rule}{rest}"
 
 
 def report(results: SweepResults) -> str:
@@ -63,6 +69,8 @@ def title(results: SweepResults) -> str:
 def sections(results: SweepResults) -> list[Section]:
     """Tables, in order."""
     found = [_students(results), _front(results), _variants(results)]
+    found += [_learning(results, name) for name in learning(results)]
+    found += [_tried(student, name) for student in results.students for name in student.tuned]
     return found + [_sensitivity(student, format) for student in results.students for format in student.mixed]
 
 
@@ -133,16 +141,18 @@ def _variants(results: SweepResults) -> Section:
     return Section("Variants", warned(text, results.warning), rows or [{"variant": "none"}], _DIGITS)
 
 
-_DIGITS = {"NME %": 3, "validation NME %": 3, "change": 3, "KB": 0, "of fp32": 2}
+_DIGITS = {"NME %": 3, "validation NME %": 3, "change": 3, "over torch as first trained": 3, "KB": 0, "of fp32": 2}
 
 
 def _row(results: SweepResults, variant: SweepVariant, *, full: bool = False) -> Row:
     parent = next((v for v in results.variants if v.student == variant.student and v.id == variant.parent), None)
+    student = next(student for student in results.students if student.name == variant.student)
     row: dict[str, Any] = {
         "variant": variant.name,
         "NME %": variant.accuracy.nme,
         "validation NME %": variant.validation.nme,
         "change": None if parent is None else variant.accuracy.nme - parent.accuracy.nme,
+        "over torch as first trained": variant.accuracy.nme - student.first.nme,
         "KB": variant.bytes / 1e3,
         "of fp32": None if parent is None or parent.bytes < SMALL else variant.bytes / parent.bytes,
     }
@@ -153,6 +163,25 @@ def _row(results: SweepResults, variant: SweepVariant, *, full: bool = False) ->
     if full:
         row["beaten by"] = variant.beaten_by or ("" if variant.latency else "not timed here")
     return row
+
+
+def _learning(results: SweepResults, name: str) -> Section:
+    """What training for 8 bits did, epoch by epoch, beside what quantizing the same network afterwards gives."""
+    student = next(student for student in results.students if student.name == name)
+    rows: list[Row] = [{"epoch": epoch, "NME %": nme} for epoch, nme in enumerate(student.curve, start=1)]
+    levels = [f"{what}: {nme:.3f} %." for what, nme in afterwards(results, student).items()]
+    text = "NME on the validation faces while the training rounds as the 8-bit files do, weights and activations."
+    return Section(f"{name}: training for 8 bits", text, rows, {"NME %": 3}, tuple(levels))
+
+
+def _tried(student: SweepStudent, name: str) -> Section:
+    rows: list[Row] = [
+        {**{key: str(value) for key, value in one.settings.items()}, "points of NME": one.increase}
+        | {"": "taken" if one.taken else "no file came of it" if one.increase is None else ""}
+        for one in student.tuned[name]
+    ]
+    text = "On validation faces, over the same network in torch; the settings that cost least are taken."
+    return Section(f"{student.name}: settings of {name} that were tried", text, rows, {"points of NME": 4})
 
 
 def _sensitivity(student: SweepStudent, format: str) -> Section:

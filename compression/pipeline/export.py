@@ -3,26 +3,32 @@ makes of its fp32 file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pocketface.compression.models.heads import LandmarkNet
+from pocketface.compression.pipeline.calibration import calibration_faces, calibration_set
 from pocketface.compression.pipeline.context import AnyContext, Context
 from pocketface.compression.pipeline.exported import load_exported, save_exported
 from pocketface.compression.pipeline.inputs import network_inputs, reference_truth, shipped_network
 from pocketface.compression.pipeline.mixed import mixed_stage
 from pocketface.compression.pipeline.subject import Subject
 from pocketface.compression.pipeline.train import Trained
-from pocketface.compression.quantize.base import Calibration
+from pocketface.compression.pipeline.trials import increase
+from pocketface.compression.pipeline.tune import tune, tuning_of
+from pocketface.compression.quantize.base import Calibration, Quantizer
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.training.faces import thin
-from pocketface.compression.variants import exported_precisions, make, quantized_precisions
+from pocketface.compression.variants import calibrated, exported_precisions, make, quantized_precisions
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.parity import References
 from pocketface.converters.pixels import PixelInput
 from pocketface.converters.reference import references, torch_run
+from pocketface.sdk.errors import ConfigError
 from pocketface.sdk.progress import say
 
 EXPORT_VERSION = 2
@@ -37,7 +43,11 @@ def student_subject(context: Context, student: Trained) -> Subject:
         return shipped_network(student.load(context.split.scheme.points), spec)
 
     def calibration() -> Calibration:
-        return network_inputs(thin(context.split.train, spec.calibration_faces), network())
+        return network_inputs(calibration_faces(context), network())
+
+    def notes() -> dict[str, str]:
+        found = calibration_set(context)
+        return {"calibration": found.name, "calibration_sha256": found.sha256}
 
     @cache
     def faces(count: int) -> References:
@@ -45,7 +55,7 @@ def student_subject(context: Context, student: Trained) -> Subject:
         chosen = thin(chosen, count) if count else chosen
         return references(torch_run(net), network_inputs(chosen, net), reference_truth(chosen))
 
-    return Subject("", student.done.key, network, calibration, faces, context.split.scheme.normaliser)
+    return Subject("", student.done.key, network, calibration, notes, faces, context.split.scheme.normaliser)
 
 
 Formats = Mapping[str, Sequence[str]]
@@ -107,18 +117,22 @@ def _quantize(context: AnyContext[Any], subject: Subject, formats: Formats, expo
         for number, name in enumerate(wanted, start=1):
             say(f"quantize {_of(subject)}{number}/{len(wanted)}: {name}", show=context.progress)
             format, _, precision = name.partition(".")
-            made.append(
-                make(
-                    net,
-                    format,
-                    precision,
-                    folder,
-                    input_size=net.input_size,
-                    fp32=sources[format],  # type: ignore[index]
-                    calibration=calibration,
-                    options=spec.quantize.get(name),
-                )
+            options = dict(spec.quantize.get(name, {}))
+            if name in spec.tune:
+                trial = _trial(subject, name, sources[format], net, calibration, options, folder)  # type: ignore[index]
+                options |= tune(name, spec.tune[name], folder, trial, progress=context.progress).best.settings
+            item = make(
+                net,
+                format,
+                precision,
+                folder,
+                input_size=net.input_size,
+                fp32=sources[format],  # type: ignore[index]
+                calibration=calibration,
+                options=options,
             )
+            looked = calibrated(format, precision)
+            made.append(replace(item, quantization={**item.quantization, **(subject.notes() if looked else {})}))
         save_exported(folder, made)
 
     inputs = {
@@ -127,16 +141,43 @@ def _quantize(context: AnyContext[Any], subject: Subject, formats: Formats, expo
         "export": EXPORT_VERSION,
         "versions": [QUANTIZERS[name].version for name in wanted],
         "config": spec.quantize,
+        **({"tune": spec.tune} if spec.tune else {}),
         **_calibration_key(context),
         **_input_key(context),
     }
     return load_exported(context.store.stage(_stage("quantize", subject), QUANTIZE_VERSION, inputs, build))
 
 
+def _trial(
+    subject: Subject,
+    name: str,
+    source: Exported,
+    net: Any,
+    calibration: Calibration,
+    options: Mapping[str, Any],
+    folder: Path,
+) -> Callable[[Mapping[str, Any]], float]:
+    """What a quantizer's settings cost on validation faces."""
+    quantizer: Quantizer = QUANTIZERS[name]
+    if subject.faces is None:
+        raise ConfigError(f"no faces to try {name} on", next="Leave export.tune out")
+    faces = subject.faces(0)
+
+    def trial(settings: Mapping[str, Any]) -> float:
+        config = quantizer.configure({**options, **settings})
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".trial-") as scratch:
+            path = Path(scratch) / f"trial{source.path.suffix}"
+            return increase(quantizer(source, path, calibration, net=net, config=config), faces, subject)
+
+    return trial
+
+
 def _mixed(context: AnyContext[Any], subject: Subject, name: str, found: Mapping[Any, Exported]) -> Exported:
-    source = found[name, "fp32"]
+    eight = found.get((name, "w8a8"))
+    tuning = None if eight is None else tuning_of(eight)
+    settings = context.recipe.export.quantize.get(f"{name}.w8a8", {}) | (tuning.best.settings if tuning else {})
     depends = {"export": EXPORT_VERSION, **_calibration_key(context), **_input_key(context)}
-    return mixed_stage(context, name, source, subject, depends)
+    return mixed_stage(context, name, found[name, "fp32"], subject, settings, depends)
 
 
 def _of(subject: Subject) -> str:
@@ -148,7 +189,9 @@ def _stage(kind: str, subject: Subject) -> str:
 
 
 def _calibration_key(context: AnyContext[Any]) -> dict[str, Any]:
-    return {"calibration": [context.recipe.export.calibration_faces, context.training_hash]}
+    spec = context.recipe.export
+    by = {"calibration_by": spec.calibration_by} if spec.calibration_by else {}  # as below
+    return {"calibration": [spec.calibration_faces, context.training_hash], **by}
 
 
 def _input_key(context: AnyContext[Any]) -> dict[str, Any]:

@@ -15,15 +15,14 @@ import msgspec
 from pocketface.compression.pipeline.context import AnyContext
 from pocketface.compression.pipeline.exported import load_exported, save_exported
 from pocketface.compression.pipeline.subject import Subject
+from pocketface.compression.pipeline.trials import Trials, increase
 from pocketface.compression.quantize.base import Quantizer, StaticConfig, for_network
 from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.quantize.sensitivity import Sensitivity, layer_groups, search
 from pocketface.compression.recipe import ExportSpec, MixedSpec
 from pocketface.converters.executors import executor_of
 from pocketface.converters.formats.base import Exported
-from pocketface.converters.parity import measure
-from pocketface.sdk.errors import BadInputError, ConfigError, EnvironmentProblemError
-from pocketface.sdk.files import write_atomic
+from pocketface.sdk.errors import ConfigError, EnvironmentProblemError
 from pocketface.sdk.progress import say
 
 MIXED_VERSION = 1
@@ -44,18 +43,13 @@ def check_mixed(spec: ExportSpec) -> None:
             raise EnvironmentProblemError(f"nothing here can run {format}", next="See pocketface doctor")
 
 
-def refuse_mixed(spec: ExportSpec) -> None:
-    """Refuse the setting in a recipe of several networks or of masks.
-
-    Raises:
-        ConfigError: it is set.
-    """
-    if spec.mixed:
-        raise ConfigError("export.mixed", expected="a recipe of one landmark network", next="Leave export.mixed out")
-
-
 def mixed_stage(
-    context: AnyContext[Any], format: str, source: Exported, subject: Subject, depends: Mapping[str, Any]
+    context: AnyContext[Any],
+    format: str,
+    source: Exported,
+    subject: Subject,
+    settings: Mapping[str, Any],
+    depends: Mapping[str, Any],
 ) -> Exported:
     """Search, and make the file.
 
@@ -64,6 +58,7 @@ def mixed_stage(
         format: of the recipe's ``export.mixed``.
         source: the format's fp32 file.
         subject: the network; its faces are what every file is measured on.
+        settings: of the quantizer.
         depends: on whatever else the files depend, for the stage's key.
 
     Returns:
@@ -71,7 +66,6 @@ def mixed_stage(
     """
     spec: MixedSpec = context.recipe.export.mixed[format]
     quantizer: Quantizer = QUANTIZERS[f"{format}.w8a8"]
-    settings = context.recipe.export.quantize.get(quantizer.name)
     mixing = replace(quantizer, name=f"{format}.mixed", precision="mixed")
     file = f"mixed{source.path.suffix}"
 
@@ -84,21 +78,18 @@ def mixed_stage(
             raise ConfigError(f"{quantizer.name} has no layers to leave in float", next="Leave export.mixed out")
         config = for_network(config, net)
         groups = layer_groups(net, depth=spec.depth, without=(*config.keep_float, *(config.weights_only or ())))
-        known = _Trials(folder / "trials.json")
+        known = Trials(folder / "trials.json")
 
         def made(path: Path, keep: tuple[str, ...]) -> Exported:
             wanted = msgspec.structs.replace(config, keep_float=(*config.keep_float, *keep))
             return mixing(source, path, calibration, net=net, config=wanted, force=True)
 
         def trial(keep: tuple[str, ...]) -> float:
-            if keep in known:
-                return known[keep]
-            say(f"mixed {format}, file {len(known) + 1}: {' '.join(keep) or 'all in 8 bits'}", show=context.progress)
-            item = made(folder / f"trial{source.path.suffix}", keep)
-            result = measure(item, faces=faces, normaliser=subject.normaliser)
-            if result is None or result.nme_increase is None:
-                raise BadInputError(f"{format}: no task error was measured", next="Give the run validation faces")
-            return known.keep(keep, result.nme_increase)
+            what = " ".join(keep) or "all in 8 bits"
+            if what not in known:
+                say(f"mixed {format}, file {len(known) + 1}: {what}", show=context.progress)
+                known.keep(what, increase(made(folder / f"trial{source.path.suffix}", keep), faces, subject))
+            return known[what]
 
         found = search(trial, groups, spec.max_increase, most=spec.most or None)
         save_exported(folder, [made(folder / file, found.keep)])
@@ -114,22 +105,6 @@ def mixed_stage(
     }
     (exported,) = load_exported(context.store.stage(f"mixed-{format}", MIXED_VERSION, inputs, build))
     return exported
-
-
-class _Trials(dict[tuple[str, ...], float]):
-    """What was measured already, in a file: a search that was killed goes on where it was."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        found = (
-            msgspec.json.decode(path.read_bytes(), type=list[tuple[tuple[str, ...], float]]) if path.exists() else []
-        )
-        super().__init__(found)
-
-    def keep(self, modules: tuple[str, ...], increase: float) -> float:
-        self[modules] = increase
-        write_atomic(self.path, msgspec.json.encode(list(self.items())), force=True)
-        return increase
 
 
 def sensitivity_of(exported: Exported) -> Sensitivity:

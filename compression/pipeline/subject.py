@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -20,8 +20,9 @@ class Subject:
         key: of its training.
         network: gives what is shipped, in evaluation mode.
         calibration: gives the inputs that static quantization looks at, (N, 3, S, S) as the network takes them.
-        faces: gives validation faces with what torch makes of them, at most so many (0: all), for variants that are
-            searched for (``export.mixed``); None where the recipe has none.
+        notes: gives what every file that was calibrated says of these inputs.
+        faces: gives validation faces with what torch makes of them, at most so many (0: all), for what is
+            searched for (``export.tune``, ``export.mixed``); None where the recipe has none.
         normaliser: the two landmarks whose distance normalises errors on these faces.
     """
 
@@ -29,5 +30,6 @@ class Subject:
     key: str
     network: Callable[[], nn.Module]
     calibration: Callable[[], Calibration]
+    notes: Callable[[], Mapping[str, str]] = dict
     faces: Callable[[int], References] | None = None
     normaliser: tuple[int, int] = (36, 45)

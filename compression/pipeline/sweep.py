@@ -20,7 +20,14 @@ import msgspec
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.metrics import Accuracy
 from pocketface.benchmarks.papers.common import RESULTS
-from pocketface.benchmarks.papers.sweep import SearchedLayer, SearchedVariant, SweepResults, SweepStudent, SweepVariant
+from pocketface.benchmarks.papers.sweep import (
+    SearchedLayer,
+    SearchedVariant,
+    SweepResults,
+    SweepStudent,
+    SweepVariant,
+    TriedSettings,
+)
 from pocketface.benchmarks.papers.sweep_front import front_html
 from pocketface.benchmarks.papers.sweep_page import report
 from pocketface.benchmarks.pareto import dominated_by
@@ -34,9 +41,11 @@ from pocketface.compression.pipeline.lineage import told
 from pocketface.compression.pipeline.measure import LatencyTable, variant_accuracy_stage
 from pocketface.compression.pipeline.mixed import sensitivity_of
 from pocketface.compression.pipeline.provenance import provenance
+from pocketface.compression.pipeline.qat import QAT
 from pocketface.compression.pipeline.result import RunResult
 from pocketface.compression.pipeline.run import prepare, run_recipe
 from pocketface.compression.pipeline.store import Store
+from pocketface.compression.pipeline.tune import Tuning, tuning_of
 from pocketface.compression.quantize.sensitivity import Sensitivity
 from pocketface.compression.sweep_recipe import ChooseSpec, Sweep
 from pocketface.converters.bundle import Candidate
@@ -320,8 +329,21 @@ def _student(sweep: Sweep, name: str, student: Student) -> SweepStudent:
         accuracy=result.accuracy[trained.name].accuracy,
         later=told(context, line),
         before={item.name: result.accuracy[item.name].accuracy for item in line[:-1]},
+        key=line[0].done.key,
+        curve=tuple(row["val_nme"] for row in trained.history) if trained.name == QAT else (),
         failed=gates.failures(result.gates),
+        tuned={
+            f"{item.exported.format}.{item.exported.precision}": _tried(tuning)
+            for item in result.candidates
+            if (tuning := tuning_of(item.exported)) is not None
+        },
         mixed={exported.format: _searched(sensitivity_of(exported)) for exported in mixed},
+    )
+
+
+def _tried(tuning: Tuning) -> tuple[TriedSettings, ...]:
+    return tuple(
+        TriedSettings(settings=one.settings, increase=one.increase, taken=one is tuning.best) for one in tuning.tried
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from tiny import SHORT, tiny_recipe
 
-from pocketface.compression.pipeline import mixed
+from pocketface.compression.pipeline import trials
+from pocketface.compression.pipeline.check import refuse_searches
 from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.measure import tolerances
-from pocketface.compression.pipeline.mixed import FOUND, check_mixed, refuse_mixed, sensitivity_of
+from pocketface.compression.pipeline.mixed import FOUND, check_mixed, sensitivity_of
 from pocketface.compression.pipeline.run import RunResult, compress, run_recipe
 from pocketface.compression.quantize.report import report
 from pocketface.compression.recipe import GateSpec, MixedSpec
@@ -91,7 +92,7 @@ def test_a_killed_search_makes_no_file_twice(run: tuple[Context, RunResult], tmp
             (tmp_path / "stages" / path.name).symlink_to(path)
     other = Context(context.recipe, context.data, tmp_path, progress=False)
     asked: list[str] = []
-    measure = mixed.measure
+    measure = trials.measure
 
     def counted(item: Any, **settings: Any) -> Any:
         if len(asked) == 3:
@@ -99,11 +100,11 @@ def test_a_killed_search_makes_no_file_twice(run: tuple[Context, RunResult], tmp
         asked.append(json.loads(item.quantization["config"])["keep_float"])
         return measure(item, **settings)
 
-    monkeypatch.setattr(mixed, "measure", counted)
+    monkeypatch.setattr(trials, "measure", counted)
     with pytest.raises(KeyboardInterrupt):
         run_recipe(other)
     killed, asked = asked[:], []
-    monkeypatch.setattr(mixed, "measure", lambda item, **settings: (asked.append(item), measure(item, **settings))[1])
+    monkeypatch.setattr(trials, "measure", lambda item, **settings: (asked.append(item), measure(item, **settings))[1])
     again = run_recipe(other)
     one, two = (sensitivity_of(result.candidates[-1].exported) for result in (first, again))
     assert one == two
@@ -135,8 +136,8 @@ def test_what_cannot_be_mixed_is_refused_before_anything_is_trained():
         recipe(0.1, mixed={"tflite": {}})
     with pytest.raises(ConfigError, match="coreml"):
         check_mixed(recipe(0.1, formats={"coreml": ["fp32"]}, mixed={"coreml": {}}).export)
-    with pytest.raises(ConfigError, match="one landmark network"):
-        refuse_mixed(recipe(0.1).export)
+    with pytest.raises(ConfigError, match=r"export\.mixed"):
+        refuse_searches(recipe(0.1).export)
     for wrong in ({"max_increase": 0.0}, {"depth": 0}, {"most": -1}, {"faces": -1}):
         with pytest.raises(ConfigError, match="mixed"):
             recipe(0.1, mixed={"onnx": wrong})

@@ -27,6 +27,14 @@ pytestmark = pytest.mark.slow
 STUDENTS: dict[str, Any] = {
     "plain": {},
     "pruned": {"prune": {"options": {"keep_flops": 0.7, "round_to": 4, "batches": 1}, "train": {**SHORT, "epochs": 1}}},
+    "eight": {
+        "qat": {"train": {**SHORT, "epochs": 2}},
+        "export": {
+            "formats": {"onnx": ["fp32", "w8a8"]},
+            "tune": {"onnx.w8a8": {"calibration": ["minmax", "moving_average"]}},
+        },
+        "gates": {"max_nme_increase": {"w8a8": 50.0}},
+    },
     "bad": {"gates": {"max_nme": 0.001}},
 }
 
@@ -61,14 +69,19 @@ def run(drawn_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def test_every_variant_is_measured(run: tuple[Path, SweepResults]):
     folder, found = run
     assert [student.name for student in found.students] == list(STUDENTS)
-    plain, pruned, bad = found.students
+    plain, pruned, eight, bad = found.students
     assert "student: NME on the test faces" in bad.failed
     assert not plain.failed
     assert pruned.before == {"student": plain.accuracy}, "the same student before"
     assert list(pruned.later) == ["pruned"]
     assert pruned.flops <= 0.7 * plain.flops
+    assert eight.key == plain.key
+    assert (len(eight.curve), plain.curve) == (2, ())
+    assert [one.settings["calibration"] for one in eight.tuned["onnx.w8a8"]] == ["minmax", "moving_average"]
+    assert sum(one.taken for one in eight.tuned["onnx.w8a8"]) == 1
     names = [variant.name for variant in found.variants]
-    assert names == [f"{name} {id}" for name in ("plain", "pruned") for id in ("fp32.onnx", "w8.onnx", "fp32.coreml")]
+    expected = [f"{name} {id}" for name in ("plain", "pruned") for id in ("fp32.onnx", "w8.onnx", "fp32.coreml")]
+    assert names == [*expected, "eight fp32.onnx", "eight w8a8.onnx", "eight fp32.coreml"]
     for variant in found.variants:
         assert bool(variant.latency) == variant.id.endswith("onnx")
         assert variant.parent == f"fp32.{variant.id.rpartition('.')[2]}"
@@ -110,8 +123,8 @@ def test_the_bundle_holds_what_is_worth_shipping(run: tuple[Path, SweepResults])
 def test_students_share_their_stages_and_nothing_is_done_twice(run: tuple[Path, SweepResults], drawn_folder: Path):
     folder, found = run
     stages = {path.name for path in (folder / "run" / "stages").iterdir() if path.is_dir()}
-    trained = [name for name in stages if name.startswith(("student-", "pruned-"))]
-    assert len(trained) == 2, "the same student, once, and one of it pruned"
+    trained = [name for name in stages if name.startswith(("student-", "pruned-", "qat-"))]
+    assert len(trained) == 3, "the same student, once, and what was made of it"
     again = run_sweep(load_sweep(folder / "sweep.yaml"), drawn_folder, folder / "run", progress=False)
     assert again == found
     assert {path.name for path in (folder / "run" / "stages").iterdir() if path.is_dir()} == stages
@@ -129,7 +142,14 @@ def test_page_report_and_front(run: tuple[Path, SweepResults], tmp_path: Path):
     for variant in found.variants:
         assert f"| {variant.name} | {variant.accuracy.nme:.3f} | {variant.validation.nme:.3f} |" in text
     front = sum(bool(variant.latency) and not variant.beaten_by for variant in found.variants)
-    assert f"{front} of 4 timed variants are on the front" in text
+    assert f"{front} of 6 timed variants are on the front" in text
+    eight = found.students[2]
+    assert "![eight: training for 8 bits](page-1.png)" in text
+    assert (tmp_path / "page-1.png").read_bytes().startswith(b"\x89PNG")
+    assert f"| 2 | {eight.curve[1]:.3f} |" in text
+    plain = next(variant for variant in found.variants if variant.name == "plain fp32.onnx")
+    assert f"plain fp32.onnx: {plain.validation.nme:.3f} %." in text
+    assert "eight: settings of onnx.w8a8 that were tried" in text
     assert found.chosen in (folder / "run" / "report.html").read_text()
     html = (folder / "run" / "front.html").read_text()
     assert "plotly" in html

@@ -25,9 +25,9 @@ from pocketface.compression.pipeline.chain.restored import restored_stage
 from pocketface.compression.pipeline.chain.results import collect, write_chain_report
 from pocketface.compression.pipeline.chain.table import measure_networks, table_formats
 from pocketface.compression.pipeline.chain.train import TrainedStage, chain_networks
+from pocketface.compression.pipeline.check import refuse_searches
 from pocketface.compression.pipeline.context import ChainContext
 from pocketface.compression.pipeline.contracts import stage_contract
-from pocketface.compression.pipeline.mixed import refuse_mixed
 from pocketface.compression.pipeline.provenance import chain_card, provenance
 from pocketface.compression.recipe_file import dump_recipe
 from pocketface.compression.variants import check_formats, check_settings
@@ -71,7 +71,7 @@ def compress_chain(context: ChainContext) -> ChainResult:
     """
     recipe = context.recipe
     check_formats(recipe.export.formats)
-    refuse_mixed(recipe.export)
+    refuse_searches(recipe.export)
     check_settings(recipe.export.options, recipe.export.quantize)
     if recipe.export.input != "normalised":
         raise ConfigError(

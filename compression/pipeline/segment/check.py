@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from pocketface.benchmarks.latency import SETTLE_MS, check_plan
+from pocketface.compression.pipeline.check import refuse_searches
 from pocketface.compression.pipeline.gates import check_allowed
-from pocketface.compression.pipeline.mixed import refuse_mixed
 from pocketface.compression.recipe import ExportSpec
 from pocketface.compression.segment_recipe import SegmentRecipe
 from pocketface.compression.training.segment import build_segmenter
@@ -59,7 +59,7 @@ def check_mask_export(recipe: SegmentRecipe) -> None:
     spec, bench = recipe.export, recipe.bench
     check_formats(spec.formats)
     check_settings(spec.options, spec.quantize)
-    refuse_mixed(spec)
+    refuse_searches(spec)
     check_allowed(recipe.gates, spec.formats)
     check_plan(bench.threads, bench.runs, bench.warmup, SETTLE_MS)
     if spec.input != "normalised":
