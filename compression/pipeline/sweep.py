@@ -8,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +30,6 @@ from pocketface.benchmarks.papers.sweep_front import front_html
 from pocketface.benchmarks.papers.sweep_page import report
 from pocketface.benchmarks.pareto import dominated_by
 from pocketface.benchmarks.side_by_side import measure_together
-from pocketface.compression.logs import log_to
 from pocketface.compression.models.flops import count_parameters, flops
 from pocketface.compression.pipeline import gates
 from pocketface.compression.pipeline.check import check_recipe
@@ -43,9 +40,10 @@ from pocketface.compression.pipeline.mixed import sensitivity_of
 from pocketface.compression.pipeline.provenance import provenance
 from pocketface.compression.pipeline.qat import QAT
 from pocketface.compression.pipeline.result import RunResult
-from pocketface.compression.pipeline.run import prepare, run_recipe
+from pocketface.compression.pipeline.run import run_recipe
 from pocketface.compression.pipeline.store import Store
 from pocketface.compression.pipeline.tune import Tuning, tuning_of
+from pocketface.compression.pipeline.workers import prepare_together
 from pocketface.compression.quantize.sensitivity import Sensitivity
 from pocketface.compression.sweep_recipe import ChooseSpec, Sweep
 from pocketface.converters.bundle import Candidate
@@ -120,7 +118,7 @@ def run_sweep(
         folder.mkdir(parents=True, exist_ok=True)
         contexts[name] = Context(recipe, data, folder, skip_bad=skip_bad, progress=progress, stages=run / "stages")
     if jobs > 1:
-        _side_by_side(list(contexts.values()), jobs, threads or max(1, (os.cpu_count() or 1) // jobs))
+        prepare_together(list(contexts.values()), jobs, threads or max(1, (os.cpu_count() or 1) // jobs))
     students = {}
     for name, context in contexts.items():
         say(f"student {name}", show=progress)
@@ -152,27 +150,6 @@ def _run(context: Context) -> Student:
         ids = [variant.id for variant in bundle.manifest.stages[0].variants]
         found = variant_accuracy_stage(context, bundle, ids, files, split="validation")
     return Student(own, result, {id: item.accuracy for id, item in found.items()})
-
-
-def _side_by_side(contexts: list[Context], jobs: int, threads: int) -> None:
-    """Train and export students in processes of their own; what follows finds the stages done."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_prepare, context, threads) for context in contexts]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # those that have begun end, no other begins
-            raise
-
-
-def _prepare(context: Context, threads: int) -> None:
-    """One student, silently on the terminal: several bars would overwrite each other."""
-    import torch
-
-    torch.set_num_threads(threads)
-    log_to(context.run / "log.txt")
-    prepare(replace(context, progress=False))
 
 
 def _latency(sweep: Sweep, students: Mapping[str, Student], run: Path, *, progress: bool) -> LatencyTable:
