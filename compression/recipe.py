@@ -275,7 +275,15 @@ class GateSpec(Config, frozen=True, kw_only=True):
 
     max_tensor_error: dict[str, float] = msgspec.field(default_factory=lambda: {"fp32": 1e-4, "fp16": 2e-3})
     max_nme_increase: dict[str, float] = msgspec.field(
-        default_factory=lambda: {"w8": 0.02, "w8a8": 0.60, "pal6": 0.10, "pal4": 0.20}
+        default_factory=lambda: {
+            "w8": 0.02,
+            "w8a8": 0.60,
+            "w8a16": 0.05,
+            "dynamic": 0.05,
+            "w4": 0.30,
+            "pal6": 0.10,
+            "pal4": 0.20,
+        }
     )
     max_relative_error: dict[str, float] = msgspec.field(default_factory=lambda: {"fp32": 1e-5})
     max_size_mb: dict[str, float] = {}

@@ -11,6 +11,14 @@ import typer
 from pocketface.sdk.errors import BadInputError, GateFailedError
 from pocketface.sdk.files import refuse_existing
 from pocketface.sdk.options import BundlePath, DataFolders, DataFormat, Force, Json, example
+from pocketface.sdk.signing_command import (
+    IdentityIssuer,
+    IdentityName,
+    PublicKeyPath,
+    Staging,
+    TrustConfig,
+    verifier,
+)
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from pocketface.converters.verify_report import ChainCheck, VariantCheck, VerifyReport
     from pocketface.sdk.bundle import Bundle
     from pocketface.sdk.manifest import Manifest
+    from pocketface.sdk.signing import Identity, PublicKey
 
 
 T = TypeVar("T")
@@ -60,14 +69,17 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    public_key: PublicKeyPath = None,
+    identity: IdentityName = None,
+    identity_issuer: IdentityIssuer = None,
+    staging: Staging = False,
+    trust_config: TrustConfig = None,
     json: Json = None,
     force: Force = False,
 ) -> None:
-    """Check hashes, contract, golden cases and, with --data, accuracy of every variant; with --layers, say where."""
-    from pocketface.converters.verify import chosen, verify_bundle, work
-    from pocketface.sdk.bundle import open_bundle
-    from pocketface.sdk.progress import track
-
+    """Check hashes, contract, golden cases and, with --data, accuracy of every variant; with --layers, say where; with
+    --public-key or --identity, before anything else, who signed the bundle."""
+    signed_by = verifier(public_key, identity, identity_issuer, staging, trust_config)
     if limit < 0:
         raise BadInputError(f"--limit {limit}", expected="a number of faces, or 0 for all")
     # Whatever would be refused at the end is refused before the work.
@@ -75,7 +87,10 @@ def verify(
         refuse_existing(Path(json), force)
     if checkpoint is not None and not layers:
         raise BadInputError("--checkpoint without --layers", next="Add --layers")
-    with open_bundle(bundle) as opened:
+    with _opened(bundle, signed_by) as opened:
+        from pocketface.converters.verify import chosen, verify_bundle, work
+        from pocketface.sdk.progress import track
+
         ids = chosen(opened.manifest, variant or ())
         nets = _networks(checkpoint, bundle.resolve().parent, opened.manifest, ids) if layers else None
         faces = [] if data is None else _faces(data, format, folder or (), opened.manifest, limit)
@@ -104,6 +119,20 @@ def verify(
             if unchecked and any(check.status == "passed" for check in report.variants)
             else "Do not ship this bundle; build it again, or leave the variant out",
         )
+
+
+def _opened(path: Path, signed_by: PublicKey | Identity | None) -> Bundle:
+    """The bundle; where a signature is asked for, nothing of it is read before that holds."""
+    if signed_by is None:
+        from pocketface.sdk.bundle import open_bundle
+
+        return open_bundle(path)
+    from pocketface.sdk.signing import PublicKey, open_signed
+
+    opened = open_signed(path, signed_by)
+    who = f"with the key of {signed_by.path}" if isinstance(signed_by, PublicKey) else f"by {signed_by.name}"
+    typer.echo(f"signed {who}, as it is now", err=True)  # standard output may be the figures
+    return opened
 
 
 def _networks(given: Path | None, beside: Path, manifest: Manifest, ids: Sequence[str]) -> dict[str, nn.Module]:

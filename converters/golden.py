@@ -27,6 +27,7 @@ DECODED: dict[str, tuple[str, float, str]] = {
     "score": ("decoded score", MAX_INPUT_ERROR, ""),
     "pose": ("decoded head pose", 1e-2, " degrees"),
     "box": ("decoded box", 1e-2, " px"),
+    "faces": ("decoded faces", 1e-2, " px"),
     "image": ("decoded picture", 1e-2, " grey levels"),
     "probabilities": ("decoded class probabilities", MAX_INPUT_ERROR, ""),
 }

@@ -1,7 +1,8 @@
 """How each kind of output is compared with the reference's: one entry a decode, in `KINDS` at the end.
 
-A stage has one main output, which its task is judged by: landmarks, a box, a picture, a mask. Others come beside it: a
-score, a head pose. `parity.compare`, `verdict.judge` and ``pocketface verify`` know outputs through this table alone.
+A stage has one main output, which its task is judged by: landmarks, a box, a picture, a mask, faces. Others come beside
+it: a score, a head pose. `parity.compare`, `verdict.judge` and ``pocketface verify`` know outputs through this table
+alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.metrics import face_errors
-from pocketface.converters import mask_kind
+from pocketface.converters import detector_kind, mask_kind
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Crop
 from pocketface.sdk.manifest import OutputSpec
@@ -238,6 +239,17 @@ KINDS: dict[str, Kind] = {
         task_error=mask_kind.miou_error,
         truth="of classes or 255, (N, M, M), some class in each",
         truth_fits=mask_kind.are_labels,
+    ),
+    # Faces that are missed are counted on pictures (benchmarks/detection.py), not here.
+    "anchor_faces": Kind(
+        role="main",
+        unit="probability or crop sides",
+        what="probabilities, and coordinates where faces are",
+        fits=detector_kind.are_anchors,
+        error=detector_kind.face_error,
+        distance=detector_kind.face_distance,
+        distance_name="coordinate difference",
+        task="box error",
     ),
 }
 """Decode -> how outputs of that kind are compared. To compare a new kind, add its entry."""

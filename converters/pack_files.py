@@ -19,7 +19,7 @@ from pocketface.converters.formats.base import Exported
 from pocketface.converters.pack_contract import Loaded, TensorPart
 from pocketface.converters.readers.base import Signature, TensorInfo
 from pocketface.converters.readers.registry import read_signature
-from pocketface.sdk.backends.external_data import refuse_external_data
+from pocketface.sdk.backends.onnx_file import check_onnx
 from pocketface.sdk.contract import same_values
 from pocketface.sdk.errors import BadInputError, BundleError, ConfigError
 from pocketface.sdk.files import os_problem
@@ -285,7 +285,7 @@ def precision_of(path: Path, format: Format) -> Precision | None:
     """The precision whose promises a file keeps, for a proposal; None if it is none."""
     from pocketface.converters.audit import audit
 
-    order: tuple[Precision, ...] = ("fp32", "fp16", "pal4", "pal6", "w4", "w8a8", "w8a16", "w8")
+    order: tuple[Precision, ...] = ("fp32", "fp16", "pal4", "pal6", "w4", "w8a8", "w8a16", "dynamic", "w8")
     return next((name for name in order if audit(path, format, name).passed), None)
 
 
@@ -295,7 +295,7 @@ def _refuse_external(path: Path) -> None:
     except OSError as error:
         raise os_problem(error, path, "read") from error
     try:
-        refuse_external_data(data, path.name)
+        check_onnx(data, path.name)
     except BundleError as error:
         if error.expected is None:
             raise BadInputError(error.what, next="Export it again") from error

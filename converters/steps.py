@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pocketface.converters.kinds import Array
 from pocketface.converters.states import Before, handed_on
 from pocketface.sdk.chain import View, onward
+from pocketface.sdk.decode_faces import decode_faces
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.manifest import Stage
 from pocketface.sdk.postprocess import corrected_crop, decode, decode_mask, labels_on_image
@@ -38,7 +39,8 @@ class Step:
         decoded: ``box`` (4,) float64, image pixels, of a relocalize stage; ``image`` (S, S, 3) float32 in [0, 255] of a
             uniformize stage; ``points`` (n, 2) float32, image pixels, and, where there are any, ``score`` () and
             ``pose`` (3,), degrees, of a landmarks stage; ``probabilities`` (C, M, M) float32, on the network's grid,
-            and ``labels`` (H, W) uint8, on the image, of a segmentation.
+            and ``labels`` (H, W) uint8, on the image, of a segmentation; ``faces`` (n, 6) float64, see
+            ``decode_faces``, of a detection.
         others: what it is fed besides, by name: a previous mask.
     """
 
@@ -73,6 +75,9 @@ def follow(
         outputs = {name: np.asarray(value, np.float32) for name, value in given.items()}
         if stage.task == "segmentation":
             yield Step(number, stage, tensor, outputs, _mask(outputs, stage, view.crop, image), others)
+            return
+        if stage.task == "detection":
+            yield Step(number, stage, tensor, outputs, {"faces": decode_faces(outputs, stage, view.crop)})
             return
         if stage.task == "landmarks":
             yield Step(number, stage, tensor, outputs, _landmarks(outputs, stage, view))

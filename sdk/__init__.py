@@ -1,7 +1,7 @@
 """pocketface.sdk: the thin reference runtime. Load a bundle, find landmarks or masks, draw them, dye hair.
 
 >>> from pocketface.sdk import load
->>> faces = load("runs/face68/bundle")("photo.jpg")
+>>> faces = load("face68")("photo.jpg")
 >>> faces[0].points, faces[0].score
 >>> dyed = HairDye((130, 40, 60))(image, load_mask("runs/hair/bundle")(image))
 
@@ -10,11 +10,13 @@ Importing it loads neither torch nor any runtime; a runtime is imported when a b
 
 from pocketface.sdk.bundle import Bundle, open_bundle
 from pocketface.sdk.classes import CLASS_SETS, load_classes
+from pocketface.sdk.detection import Detection, Detector
 from pocketface.sdk.errors import PocketfaceError
+from pocketface.sdk.face_detector import FaceDetector, load_detector
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import read_image, write_image
 from pocketface.sdk.mask_predictor import MaskPredictor, load_mask
-from pocketface.sdk.overlay import ContoursOverlay, MaskOverlay, PointsOverlay, ScoreOverlay
+from pocketface.sdk.overlay import ContoursOverlay, MaskOverlay, PointsOverlay, ScoreOverlay, SideBySide
 from pocketface.sdk.predictor import Predictor, load
 from pocketface.sdk.recolour import HairDye, Lipstick
 from pocketface.sdk.results import Landmarks, Mask, Timings
@@ -27,6 +29,9 @@ __all__ = [
     "Bundle",
     "ContoursOverlay",
     "Crop",
+    "Detection",
+    "Detector",
+    "FaceDetector",
     "HairDye",
     "Landmarks",
     "Lipstick",
@@ -37,9 +42,11 @@ __all__ = [
     "PointsOverlay",
     "Predictor",
     "ScoreOverlay",
+    "SideBySide",
     "Timings",
     "load",
     "load_classes",
+    "load_detector",
     "load_mask",
     "load_scheme",
     "open_bundle",

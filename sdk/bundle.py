@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import stat
 import tempfile
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.sdk import contract, manifest
-from pocketface.sdk.archive import MAX_MANIFEST_BYTES, unpack
-from pocketface.sdk.backends.external_data import refuse_external_data
-from pocketface.sdk.errors import BadInputError, BundleError
+from pocketface.sdk.archive import unpack
+from pocketface.sdk.backends.onnx_file import check_onnx
+from pocketface.sdk.errors import BadInputError, BundleError, SignatureError
 from pocketface.sdk.files import os_problem
 from pocketface.sdk.geometry import Box
+from pocketface.sdk.golden_case import read_case
+from pocketface.sdk.limits import MAX_MANIFEST_BYTES
 from pocketface.sdk.manifest import FileEntry, Manifest, Stage, Variant
 
 MAX_GOLDEN_BYTES = 256 * 2**20
@@ -56,6 +56,12 @@ class Bundle:
         """Where a variant lies: its file, or its folder (an ``.mlpackage``)."""
         return self.root.joinpath(*variant.files[0].path.split("/")[:2])
 
+    @property
+    def signature(self) -> Path | None:
+        """The file with its signature, which says nothing until it is verified (signing.py); None if it has none."""
+        path = self.root / contract.SIGNATURE
+        return path if path.is_file() else None
+
     def golden(self) -> list[dict[str, NDArray[Any]]]:
         """The golden cases, in the manifest's order.
 
@@ -68,24 +74,13 @@ class Bundle:
             (C, M, M) float32 and ``stepK.decoded.labels`` (H, W) uint8, at the size of ``image``.
 
         Raises:
-            BundleError: a case is no npz file, too large, needs pickle, lacks an array, or its box has no area or lies
-                outside the image.
+            BundleError: a case is no npz file, too large, needs pickle, holds NaN or infinity, lacks an array, or its
+                box has no area or lies outside the image.
         """
         return [self._golden_case(entry) for entry in self.manifest.golden]
 
     def _golden_case(self, entry: FileEntry) -> dict[str, NDArray[Any]]:
-        data = _read(self.root, entry)
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                size = sum(info.file_size for info in archive.infolist())
-            if size > MAX_GOLDEN_BYTES:
-                raise BundleError(
-                    f"{entry.path} unpacks to {size} bytes", expected=f"at most {MAX_GOLDEN_BYTES}", next=_AGAIN
-                )
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                case = {name: arrays[name] for name in arrays.files}
-        except (ValueError, OSError, EOFError, KeyError, MemoryError, SyntaxError, zipfile.BadZipFile) as error:
-            raise BundleError(f"{entry.path} is no readable golden case ({error})", next=_AGAIN) from error
+        case = read_case(_read(self.root, entry), entry.path, MAX_GOLDEN_BYTES)
         for name, (shape, dtype) in self._golden_arrays().items():
             value = case.get(name)
             found = None if value is None else f"{value.dtype} {value.shape}"
@@ -100,6 +95,8 @@ class Bundle:
                     f"{entry.path}: array {name!r} is {found or 'missing'}", expected=expected, next=_AGAIN
                 )
         height, width = case["image"].shape[:2]
+        if 0 in (height, width):
+            raise BundleError(f"{entry.path}: its image has no pixels", expected="at least 1 x 1", next=_AGAIN)
         for name in (name for name in case if name.endswith(".decoded.labels")):
             if case[name].shape != (height, width):
                 raise BundleError(
@@ -144,6 +141,8 @@ def _decoded(stage: Stage) -> dict[str, tuple[tuple[int | None, ...], Any]]:
         return {"box": ((4,), np.float64)}
     if stage.task == "uniformize":
         return {"image": ((stage.preprocess.size, stage.preprocess.size, 3), np.float32)}
+    if stage.task == "detection":
+        return {"faces": ((None, 6), np.float64)}
     if stage.task == "segmentation":
         return {
             "probabilities": (stage.outputs[0].shape[1:], np.float32),
@@ -166,31 +165,64 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
 
     Raises:
         BundleError: there is none; its schema is unknown; its manifest contradicts itself; a file is missing, altered,
-            a link, not listed, or would leave the folder; an ONNX file refers to other files.
+            a link, not listed, or would leave the folder; an ONNX file refers to other files, or holds a constant that
+            is NaN or infinite.
         EnvironmentProblemError: it cannot be read, or the disk is too full to unpack it.
     """
     path = Path(path)
-    if path.is_dir():
-        return Bundle(_checked(path), path)
-    if not path.exists():
-        raise BundleError(f"{path}: no such bundle", expected="a bundle folder or a .pface file", next="Check the path")
-    temporary = _temporary_folder()
+    try:
+        if path.is_dir():
+            return Bundle(checked_manifest(path), path)
+    except OSError as error:
+        raise os_problem(error, path, "read") from error
+    refuse_special(path)
+    temporary = temporary_folder()
     try:
         unpack(path, Path(temporary.name))
-        return Bundle(_checked(Path(temporary.name)), Path(temporary.name), temporary)
+        return Bundle(checked_manifest(Path(temporary.name)), Path(temporary.name), temporary)
     except BaseException:
         temporary.cleanup()
         raise
 
 
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+def refuse_special(path: Path) -> None:
+    """Refuse a bundle that is not there, or is neither a folder nor a plain file.
+
+    Raises:
+        BundleError: saying which.
+    """
+    if not path.exists():
+        raise BundleError(f"{path}: no such bundle", expected="a bundle folder or a .pface file", next="Check the path")
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for, a device never ends
+        raise BundleError(
+            f"{path} is a pipe or a device", expected="a bundle folder or a .pface file", next="Save it to a file first"
+        )
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where a zipped bundle is unpacked.
+
+    Raises:
+        EnvironmentProblemError: there is no place for it.
+    """
     try:
         return tempfile.TemporaryDirectory(prefix="pocketface-", ignore_cleanup_errors=True)
     except OSError as error:
         raise os_problem(error, tempfile.gettempdir(), "unpack") from error
 
 
-def _checked(root: Path) -> Manifest:
+def checked_manifest(root: Path, signed: Mapping[str, str] | None = None) -> Manifest:
+    """The manifest of an unpacked bundle, once everything of it has been checked.
+
+    Args:
+        root: its folder.
+        signed: path -> SHA-256 in hex, of a verified signature: manifest.json and every listed file must be among them,
+            with that hash. So what is used is what was signed, even if a file changes after the verification.
+
+    Raises:
+        BundleError: see ``open_bundle``.
+        SignatureError: a file is not among those signed, or is another.
+    """
     if not (root / "manifest.json").is_file():
         inner = root / "bundle" / "manifest.json"
         hint = f"Did you mean {inner.parent}?" if inner.is_file() else "Name the folder that holds it"
@@ -199,8 +231,14 @@ def _checked(root: Path) -> Manifest:
         data = _read_all(descriptor, MAX_MANIFEST_BYTES)
     if len(data) > MAX_MANIFEST_BYTES:
         raise BundleError("manifest.json is too large", expected=f"at most {MAX_MANIFEST_BYTES} bytes", next=_AGAIN)
+    if signed is not None:
+        _check_signed("manifest.json", hashlib.sha256(data).hexdigest(), signed)
     contents = manifest.decode(data)
     contract.check_manifest(contents)
+    for entry in contract.files(contents) if signed is not None else ():
+        _check_signed(entry.path, entry.sha256, signed)
+    if (root / contract.SIGNATURE).is_symlink():
+        raise _link(contract.SIGNATURE)
     _refuse_unlisted(root, {entry.path for entry in contract.files(contents)})
     onnx = {
         file.path
@@ -210,10 +248,20 @@ def _checked(root: Path) -> Manifest:
         for file in item.files
     }
     for entry in contract.files(contents):
-        content = _read(root, entry)
         if entry.path in onnx:
-            refuse_external_data(content, entry.path)
+            check_onnx(_read(root, entry), entry.path)
+        else:
+            _read(root, entry, keep=False)
     return contents
+
+
+def _check_signed(path: str, sha256: str, signed: Mapping[str, str] | None) -> None:
+    if signed is not None and signed.get(path) != sha256:
+        raise SignatureError(
+            f"{path} is not what was signed",
+            expected=f"SHA-256 {signed.get(path, 'of a signed file, of which it is none')}",
+            next="Do not trust this bundle; fetch it again from where it was signed",
+        )
 
 
 def _refuse_unlisted(root: Path, listed: set[str]) -> None:
@@ -231,8 +279,8 @@ def _refuse_unlisted(root: Path, listed: set[str]) -> None:
                     )
 
 
-def _read(root: Path, entry: FileEntry) -> bytes:
-    """The bytes of a listed file.
+def _read(root: Path, entry: FileEntry, *, keep: bool = True) -> bytes:
+    """The bytes of a listed file; nothing of them unless they are to be kept.
 
     Raises:
         BundleError: missing, a link, no plain file, or of another size or hash than listed.
@@ -241,11 +289,18 @@ def _read(root: Path, entry: FileEntry) -> bytes:
         size = os.fstat(descriptor).st_size
         if size != entry.bytes:
             raise BundleError(f"{entry.path} has {size} bytes", expected=f"{entry.bytes}", next=_AGAIN)
-        data = _read_all(descriptor, entry.bytes)
-    found = hashlib.sha256(data).hexdigest()
+        # One byte more than there should be, so that a file that grew is noticed.
+        data, digest, left = bytearray(), hashlib.sha256(), entry.bytes + 1
+        with open(descriptor, "rb", closefd=False) as file:
+            while left > 0 and (chunk := file.read(min(left, 2**20))):
+                left -= len(chunk)
+                digest.update(chunk)
+                if keep:
+                    data += chunk
+    found = digest.hexdigest()
     if found != entry.sha256:
         raise BundleError(f"{entry.path} has SHA-256 {found[:16]}…", expected=f"{entry.sha256[:16]}…", next=_AGAIN)
-    return data
+    return bytes(data)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.sdk.backends.base import Backend, Tensor, Tensors
+from pocketface.sdk.backends.delegates import AUTO
 from pocketface.sdk.backends.registry import BACKENDS, has_executor
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.errors import BadInputError, BundleError, EnvironmentProblemError
@@ -45,6 +46,7 @@ class StageRunner:
         bundle: an opened bundle; it may be closed afterwards.
         variant: id of the variant, as in ``relocalize.fp32.onnx``.
         threads: threads the runtime may use, at least 1.
+        delegate: what the runtime hands the network to, see its backend; ``auto`` leaves it to the runtime.
         executor: what runs it, instead of its format's runtime.
 
     Attributes:
@@ -54,10 +56,18 @@ class StageRunner:
     Raises:
         BadInputError: not a number of threads.
         BundleError: no such variant, or the runtime refuses its file.
-        EnvironmentProblemError: nothing here can run this format.
+        EnvironmentProblemError: nothing here can run this format, or the runtime has no such delegate here.
     """
 
-    def __init__(self, bundle: Bundle, variant: str, *, threads: int = 1, executor: Executors | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: str,
+        *,
+        threads: int = 1,
+        delegate: str = AUTO,
+        executor: Executors | None = None,
+    ) -> None:
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
             raise BadInputError(f"threads {threads!r}", expected="a whole number from 1 to 1024")
         self.stage, self.variant = bundle.manifest.variant(variant)
@@ -75,8 +85,12 @@ class StageRunner:
                 choices=[other.id for other in self.stage.variants if has_executor(other.format)],
                 next=f"Choose {self._what(bundle.manifest)} with --variant, or install its runtime",
             )
+        if given is not None and delegate != AUTO:
+            raise BadInputError(f"delegate {delegate!r} for an executor of your own", expected="'auto'")
+        # An executor, or a backend of another distribution, need not know of delegates.
+        more = {} if delegate == AUTO else {"delegate": delegate}
         self.backend: Backend = (given or BACKENDS[format])(
-            bundle.variant_path(self.variant), self.variant, threads=threads
+            bundle.variant_path(self.variant), self.variant, threads=threads, **more
         )
 
     @staticmethod
@@ -133,7 +147,7 @@ def onward(outputs: Mapping[str, NDArray[np.float32]], stage: Stage, view: View)
         BundleError: a landmarks stage, after which there is none; an output that is missing, of another shape or not
             finite.
     """
-    if stage.task in ("landmarks", "segmentation"):
+    if stage.task in ("landmarks", "segmentation", "detection"):
         raise BundleError(f"stage {stage.name!r} ends the chain", next="Decode it: pocketface.sdk.postprocess.decode")
     (spec,) = stage.outputs
     value = checked_output(outputs, spec.name, spec.shape)

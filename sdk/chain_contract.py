@@ -1,7 +1,7 @@
 """What the stages of a chain must have in common, so that each can read what the one before it gives.
 
 image, box --relocalize--> box --uniformize--> picture of that crop --landmarks--> points, in that order; the last is a
-must, the others may be left out. A segmentation stands alone.
+must, the others may be left out. A segmentation stands alone, and so does a detection.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def check_chain(stages: Sequence[Stage]) -> None:
 def _check_order(stages: Sequence[Stage]) -> None:
     last, text = stages[-1], " -> ".join(stage.name for stage in stages)
     for stage in stages:
-        if stage.task == "segmentation":
+        if stage.task in ("segmentation", "detection"):
             if len(stages) == 1:
                 return
-            raise wrong(f"{text} holds stage {stage.name!r} of the task segmentation", "a segmentation alone")
+            raise wrong(f"{text} holds stage {stage.name!r} of the task {stage.task}", f"a {stage.task} alone")
     if last.task != "landmarks":
         raise wrong(f"{text} ends in stage {last.name!r} of the task {last.task}", "a landmarks stage at the end")
     seen: dict[str, str] = {}
@@ -102,9 +102,11 @@ def unique(kind: str, names: list[str]) -> None:
     Raises:
         BundleError: naming it.
     """
+    seen: set[str] = set()
     for name in names:
-        if names.count(name) > 1:
+        if name in seen:
             raise wrong(f"{kind} {name!r} is listed more than once", "once")
+        seen.add(name)
 
 
 def wrong(what: str, expected: str) -> BundleError:

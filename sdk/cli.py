@@ -21,6 +21,8 @@ from pocketface.sdk import commands
 from pocketface.sdk.doctor.command import doctor
 from pocketface.sdk.errors import EnvironmentProblemError, MissingExtraError, PocketfaceError, UnknownNameError
 from pocketface.sdk.files import os_problem
+from pocketface.sdk.models_command import MODELS_EXAMPLE, models
+from pocketface.sdk.signing_command import sign
 
 GROUP = "pocketface.commands"
 DEBUG = "--debug"
@@ -205,6 +207,8 @@ def pocketface(
 
 app.command("run", epilog=commands.RUN_EXAMPLE)(commands.run)
 app.command("inspect", epilog=commands.INSPECT_EXAMPLE)(commands.inspect)
+app.command("models", epilog=MODELS_EXAMPLE)(models)
+app.command("sign", epilog=getattr(sign, "epilog", None))(sign)
 app.command("doctor", epilog=getattr(doctor, "epilog", None))(doctor)
 
 

@@ -2,91 +2,117 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
-from PIL import Image
 
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.files import refuse_existing
+from pocketface.sdk.face_detector import DEFAULT, Later
 from pocketface.sdk.geometry import Box
-from pocketface.sdk.images import checked_suffix, read_image, write_image
 from pocketface.sdk.manifest import to_plain
-from pocketface.sdk.mask_predictor import MaskPredictor
-from pocketface.sdk.overlay import ContoursOverlay, MaskOverlay, PointsOverlay, ScoreOverlay
-from pocketface.sdk.predictor import Predictor
+from pocketface.sdk.photo import run_photo
+from pocketface.sdk.shipped import bundle_path
 from pocketface.sdk.terminal import write_json
+from pocketface.sdk.video.formats import is_video
 
-VIDEO = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp")
-
-RUN_EXAMPLE = "Example: pocketface run photo.jpg --bundle runs/face68/bundle --out out.png --json out.json"
-INSPECT_EXAMPLE = "Example: pocketface inspect runs/face68/bundle"
+RUN_EXAMPLE = "Example: pocketface run photo.jpg --out out.png --json out.json"
+INSPECT_EXAMPLE = "Example: pocketface inspect face68"
 
 
 def run(
-    image: Annotated[Path, typer.Argument(help="Photo to look at.", show_default=False)],
-    bundle: Annotated[Path, typer.Option(help="Bundle folder or .pface file.", show_default=False)],
+    image: Annotated[Path | None, typer.Argument(help="Photo or video to look at.", show_default=False)] = None,
+    bundle: Annotated[
+        Path, typer.Option(help="Bundle folder, .pface file, or name of one that comes along (pocketface models).")
+    ] = Path("face68"),
+    camera: Annotated[
+        int | None, typer.Option(help="Look at a camera instead; 0 is the first. Ctrl-C ends it.", show_default=False)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop a video or camera after so long.", show_default=False)
+    ] = None,
     box: Annotated[
         list[str] | None,
         typer.Option(
             help="Where a face is: x0,y0,x1,y1 in pixels, a square 1.25 x as long as the landmarks extend. "
-            "Give it once a face; without it the whole photo is the box.",
+            "Give it once a face; without it the detector looks for them. Of a video: where faces are at first.",
             show_default=False,
         ),
     ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="The whole picture is the box: look for no faces.")] = False,
+    detector: Annotated[Path, typer.Option(help="Bundle that finds faces, as --bundle.")] = Path(DEFAULT),
     variant: Annotated[
         str | None, typer.Option(help="Variant, or chain, to run (default: the bundle's own choice).")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads the runtime may use.")] = 1,
+    delegate: Annotated[
+        str,
+        typer.Option(help="What the runtime hands the network to: cpu, xnnpack, cuda, coreml, as it has them here."),
+    ] = "auto",
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another bundle: --out shows what each makes of the photo, side by side.", show_default=False
+        ),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the photo with the landmarks or the mask drawn on it.")
+        Path | None, typer.Option(help="Write the photo or video with the landmarks or the mask drawn on it.")
     ] = None,
     json: Annotated[
-        str | None, typer.Option(help="Write the landmarks or the mask as JSON; - is standard output.")
+        str | None,
+        typer.Option(
+            help="Write the landmarks or the mask as JSON, of a video one line a frame; - is standard output."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Find the landmarks in a photo, and the head pose where the network gives one, or the mask, as the phone will."""
-    if image.suffix.lower() in VIDEO:
+    """Find the landmarks in a photo or video, and the head pose where the network gives one, or the mask, as the phone
+    will."""
+    if (image is None) == (camera is None):
         raise BadInputError(
-            f"{image} is a video, which this version does not read",
-            expected="one image",
-            next=f"Cut a frame out of it first: ffmpeg -i {image.name} -frames:v 1 frame.png",
+            "a file and a camera" if image else "nothing to look at",
+            expected="one photo or video, or a camera",
+            next="Give a file, or --camera 0",
         )
+    if seconds is not None and camera is None and image is not None and not is_video(image):
+        raise BadInputError(f"--seconds {seconds:g} for a photo", expected="a video or a camera", next="Leave it out")
+    if whole and box:
+        raise BadInputError("--whole and --box", expected="one of them")
     boxes = [parse_box(text) for text in box] if box else None
-    # Whatever would be refused at the end is refused before the work.
-    if out is not None:
-        checked_suffix(out)
-        refuse_existing(out, force)
-    if json is not None and json != "-":
-        refuse_existing(Path(json), force)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", Image.DecompressionBombWarning
-        )  # read_image refuses such files in its own words
-        pixels = read_image(image)
-    with open_bundle(bundle) as opened:
-        if opened.manifest.stages[-1].task == "segmentation":
-            finder = MaskPredictor(opened, variant=variant, threads=threads)
-            _run_mask(image, finder, pixels, boxes, out, json, force)
-            return
-        predictor = Predictor(opened, variant=variant, threads=threads)
-    faces = predictor(pixels, boxes)
-    if out is not None:
-        drawn = ContoursOverlay(predictor.stage.marks)(pixels, faces)
-        write_image(out, ScoreOverlay()(PointsOverlay()(drawn, faces), faces), force=force)
-    if json is not None:
-        found = {"faces": [face.to_dict() for face in faces]}
-        write_json(_report(image, pixels.shape, predictor) | found, json, force=force)
-    if json != "-":
-        for number, face in enumerate(faces, 1):
-            print(f"face {number}: {face}")
-        print(f"{predictor.manifest.name} {predictor.id} by {predictor.executor}: {predictor.timings}")
+    finder = None if whole or boxes else Later(detector, threads=threads)
+    if image is not None and not is_video(image):
+        run_photo(
+            image,
+            bundle,
+            boxes=boxes,
+            detector=finder,
+            variant=variant,
+            threads=threads,
+            delegate=delegate,
+            against=against,
+            out=out,
+            json=json,
+            force=force,
+        )
+        return
+    from pocketface.sdk.video.command import run_clip
+
+    if against is not None:
+        raise BadInputError("--against with a video", expected="a photo", next="Leave it out")
+    run_clip(
+        image if camera is None else camera,  # type: ignore[arg-type]
+        bundle,
+        boxes=boxes,
+        variant=variant,
+        threads=threads,
+        delegate=delegate,
+        out=out,
+        json=json,
+        seconds=seconds,
+        force=force,
+        detector=finder,
+    )
 
 
 def inspect(
@@ -95,7 +121,7 @@ def inspect(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Show a bundle's network, variants, figures and origin."""
-    with open_bundle(bundle) as opened:
+    with open_bundle(bundle_path(bundle)) as opened:
         manifest = opened.manifest
     if json is not None:
         write_json(to_plain(manifest), json, force=force)
@@ -118,37 +144,3 @@ def parse_box(text: str) -> Box:
             f"box {text!r}", expected="four numbers x0,y0,x1,y1", next="Write it without spaces: --box 40,30,200,190"
         ) from error
     return Box(x0, y0, x1, y1).checked()
-
-
-def _run_mask(
-    image: Path,
-    predictor: MaskPredictor,
-    pixels: NDArray[np.uint8],
-    boxes: list[Box] | None,
-    out: Path | None,
-    json: str | None,
-    force: bool,
-) -> None:
-    """What ``run`` does with a segmentation bundle."""
-    masks = predictor(pixels, boxes, cut=True)
-    if out is not None:
-        write_image(out, MaskOverlay()(pixels, masks), force=force)
-    if json is not None:
-        found = {"masks": [mask.to_dict() for mask in masks]}
-        write_json(_report(image, pixels.shape, predictor) | found, json, force=force)
-    if json != "-":
-        for number, mask in enumerate(masks, 1):
-            print(f"mask {number}: {mask}")
-        print(f"{predictor.manifest.name} {predictor.id} by {predictor.executor}: {predictor.timings}")
-
-
-def _report(image: Path, shape: tuple[int, ...], predictor: Predictor | MaskPredictor) -> dict[str, Any]:
-    return {
-        "image": str(image),
-        "height": shape[0],
-        "width": shape[1],
-        "bundle": predictor.manifest.name,
-        "variant": predictor.id,
-        "executor": predictor.executor,
-        "timings": predictor.timings,
-    }

@@ -7,11 +7,13 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 
-from pocketface.sdk import mask_contract
+from pocketface.sdk import detector_contract, limits, mask_contract
 from pocketface.sdk.chain_contract import AGAIN, check_chain, check_names, unique, wrong
 from pocketface.sdk.errors import BundleError, ConfigError
+from pocketface.sdk.limits import check_count, check_shape, check_values
 from pocketface.sdk.manifest import Binding, FileEntry, Manifest, OutputSpec, Stage, TensorSpec, Variant
 from pocketface.sdk.schemes import check_scheme
 
@@ -21,16 +23,21 @@ SINGLE_FILE = ("onnx", "tflite", "executorch")
 POINTS = ("normalised_points", "unit_points", "pixel_points")
 """The decodings that give landmarks."""
 
+MANIFEST, SIGNATURE = "manifest.json", "model.sig"
+"""Files beside the card: the contract, and, if the bundle is signed (signing.py), who says so."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """Refuse a manifest that contradicts itself.
+    """Refuse a manifest that contradicts itself, or asks for more than any network needs (limits.py).
 
     Raises:
         BundleError: naming the first contradiction.
     """
+    check_values(msgspec.to_builtins(manifest))
+    _check_counts(manifest)
     if not manifest.stages:
         raise wrong("no stages", "at least one")
     if not manifest.golden:
@@ -94,7 +101,22 @@ def path_key(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
+def _check_counts(manifest: Manifest) -> None:
+    """First of all, so that whatever looks at every pair of things has few of them."""
+    check_count("stages", manifest.stages, limits.MAX_STAGES)
+    check_count("golden cases", manifest.golden, limits.MAX_GOLDEN)
+    check_count("runs", manifest.runs, limits.MAX_RUNS)
+    for stage in manifest.stages:
+        for kind, items in (("inputs", stage.inputs), ("outputs", stage.outputs), ("states", stage.states)):
+            check_count(f"{kind} of stage {stage.name!r}", items, limits.MAX_TENSORS)
+        check_count(f"variants of stage {stage.name!r}", stage.variants, limits.MAX_VARIANTS)
+    check_count("files", tuple(files(manifest)), limits.MAX_ENTRIES)
+
+
 def _check_files(manifest: Manifest) -> None:
+    total = sum(max(entry.bytes, 0) for entry in files(manifest))
+    if total > limits.MAX_TOTAL_BYTES:
+        raise wrong(f"its files have {total} bytes", f"at most {limits.MAX_TOTAL_BYTES}")
     for entry in files(manifest):
         check_path(entry.path)
         if entry.bytes < 0 or not _SHA256.fullmatch(entry.sha256):
@@ -103,23 +125,34 @@ def _check_files(manifest: Manifest) -> None:
     for entry in manifest.golden:
         if not re.fullmatch(r"golden/[^/]+\.npz", entry.path):
             raise wrong(f"golden case {entry.path!r}", "golden/NAME.npz")
-    if "/" in manifest.card.path or manifest.card.path == "manifest.json":
+    if "/" in manifest.card.path or path_key(manifest.card.path) in (MANIFEST, SIGNATURE):
         raise wrong(f"card {manifest.card.path!r}", "card.md beside the manifest")
 
 
 def _check_stage(stage: Stage) -> None:
     where, size = f"stage {stage.name!r}", stage.preprocess.size
-    if not 1 <= size <= 4096:
-        raise wrong(f"{where} has input size {size}", "1 to 4096")
-    values = (*stage.preprocess.mean, *stage.preprocess.std, stage.preprocess.box_scale)
-    if not all(math.isfinite(value) for value in values) or not all(s > 0 for s in (*values[3:],)):
-        raise wrong(f"{where} has preprocessing {values}", "finite means, and deviations and a scale above 0")
+    if not 1 <= size <= limits.MAX_SIDE:
+        raise wrong(f"{where} has input size {size}", f"1 to {limits.MAX_SIDE}")
+    mean, std, scale = stage.preprocess.mean, stage.preprocess.std, stage.preprocess.box_scale
+    if not (
+        all(abs(value) <= 1e6 for value in mean)
+        and all(1e-6 <= value <= 1e6 for value in std)
+        and 0.01 <= scale <= 100  # a crop of a thousand faces' width would be a picture of nothing, at a price
+    ):
+        raise wrong(
+            f"{where} has preprocessing {(*mean, *std, scale)}",
+            "finite means, and deviations and a scale above 0: within 1e6, 1e-6 to 1e6, and 0.01 to 100",
+        )
     unique(f"{where} tensor", [spec.name for spec in (*stage.inputs, *stage.outputs)])
     image = {spec.name: spec.shape for spec in stage.inputs}.get("image")
     if image != (1, 3, size, size):
         raise wrong(f"{where} has input 'image' of shape {image}", f"(1, 3, {size}, {size})")
     _check_types(where, stage)
     _check_outputs(where, stage)
+    shapes = [(part.name, part.shape) for part in (*stage.inputs, *stage.outputs)]
+    shapes += [(state.name, state.shape) for state in stage.states]
+    for name, shape in shapes:
+        check_shape(f"{where}, tensor {name!r}", shape)
     for variant in stage.variants:
         _check_variant(variant, stage)
 
@@ -136,11 +169,16 @@ def _check_outputs(where: str, stage: Stage) -> None:
             raise BundleError(f"manifest.json: {error.what}", expected=error.expected, next=AGAIN) from error
     elif stage.scheme is not None:
         raise wrong(f"{where} has the task {stage.task} and a scheme", "a scheme for landmarks only")
+    if stage.detector is not None and stage.task != "detection":
+        raise wrong(f"{where} has the task {stage.task} and a detector", "a detector for a detection only")
     if stage.task == "segmentation":
         mask_contract.check_stage(where, stage)
         return
     if stage.classes is not None:
         raise wrong(f"{where} has the task {stage.task} and classes", "classes for a segmentation only")
+    if stage.task == "detection":
+        detector_contract.check_stage(where, stage)
+        return
     shapes: dict[str, tuple[int, ...]] = {
         "face_logit": (1,),
         "head_pose": (1, 3),
@@ -211,6 +249,7 @@ def same_values(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
 
 
 def _check_bindings(where: str, bindings: dict[str, Binding], specs: tuple[TensorSpec, ...]) -> None:
+    check_count(f"bindings of {where}", tuple(bindings), limits.MAX_TENSORS)
     if set(bindings) != {spec.name for spec in specs}:
         names = ", ".join(spec.name for spec in specs)
         raise wrong(f"{where} binds {', '.join(bindings) or 'nothing'}", names)
@@ -234,8 +273,8 @@ def _check_bindings(where: str, bindings: dict[str, Binding], specs: tuple[Tenso
                 "a scale for integers only",
             )
         if binding.scale is not None:
-            limits, zero = np.iinfo(binding.dtype), binding.zero_point or 0
-            if not (math.isfinite(binding.scale) and binding.scale > 0 and limits.min <= zero <= limits.max):
+            ends, zero = np.iinfo(binding.dtype), binding.zero_point or 0
+            if not (1e-30 <= binding.scale <= 1e30 and ends.min <= zero <= ends.max):  # as a float32, too
                 raise wrong(
                     f"{where}, tensor {spec.name!r} has scale {binding.scale}, zero point {zero}", "a usable one"
                 )

@@ -66,6 +66,10 @@ class BundleError(BadInputError):
     """A bundle is incomplete, altered, of an unknown schema, or unsafe to open."""
 
 
+class SignatureError(BundleError):
+    """A bundle is not signed, or not as it is now, or not by whom it should be."""
+
+
 class WeightsError(BadInputError):
     """A checkpoint does not fit the network it should be loaded into."""
 

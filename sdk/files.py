@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +38,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, force: bool = Fal
     refuse_existing(path, force)
     if path.is_dir():
         raise BadInputError(f"{path} is a folder", expected="a file name", next="Name a file in it")
-    temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:64]}.{os.urandom(4).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -80,7 +79,7 @@ def atomic_folder(path: str | os.PathLike[str], *, force: bool = False) -> Itera
         raise BadInputError(f"{path} is not a folder", expected="the name of a folder", next="Choose another name")
     if not empty and path.exists():
         _refuse_precious(path)
-    temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:64]}.{os.urandom(4).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
@@ -102,7 +101,7 @@ def _swap(new: Path, path: Path) -> None:
     if not path.exists():
         new.rename(path)
         return
-    old = path.with_name(f".{path.name[:64]}.{secrets.token_hex(4)}.old")
+    old = path.with_name(f".{path.name[:64]}.{os.urandom(4).hex()}.old")
     path.rename(old)
     try:
         new.rename(path)

@@ -10,7 +10,10 @@ from typing import Any, Literal
 import msgspec
 
 from pocketface.sdk import chain_ids
+from pocketface.sdk.detector_spec import DetectorSpec as DetectorSpec
+from pocketface.sdk.detector_spec import FaceBox as FaceBox
 from pocketface.sdk.errors import BundleError
+from pocketface.sdk.limits import check_values
 from pocketface.sdk.markup import ClassSet as ClassSet
 from pocketface.sdk.markup import Scheme as Scheme
 from pocketface.sdk.measured import ChainRun, Latency, Parity, Part, Tolerances
@@ -20,13 +23,13 @@ from pocketface.sdk.provenance import Provenance
 
 SCHEMA = 1
 FORMATS = ("onnx", "tflite", "coreml", "executorch")
-PRECISIONS = ("fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed")
+PRECISIONS = ("fp32", "fp16", "w8a8", "w8a16", "w8", "dynamic", "w4", "pal4", "pal6", "mixed")
 
-TASKS = ("landmarks", "relocalize", "uniformize", "segmentation")
+TASKS = ("landmarks", "relocalize", "uniformize", "segmentation", "detection")
 
 Format = Literal["onnx", "tflite", "coreml", "executorch"]
-Precision = Literal["fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "pal4", "pal6", "mixed"]
-Task = Literal["landmarks", "relocalize", "uniformize", "segmentation"]
+Precision = Literal["fp32", "fp16", "w8a8", "w8a16", "w8", "dynamic", "w4", "pal4", "pal6", "mixed"]
+Task = Literal["landmarks", "relocalize", "uniformize", "segmentation", "detection"]
 
 
 class FileEntry(Part, frozen=True, kw_only=True):
@@ -86,6 +89,9 @@ class OutputSpec(TensorSpec, frozen=True, kw_only=True):
 
     Of a segmentation stage, ``class_logits``, (1, C, M, M): before the softmax over the C classes of the stage, on an
     M x M grid over the same crop. Cells lie as a heat map's: cell j has its centre at u = (j + 0.5) / M - 0.5.
+
+    Of a detection stage, ``anchor_faces``, (1, N, 5 + 2K): of each of N anchors the logit of a face, its box x0, y0,
+    x1, y1, and the x and y of its K key points, all in crop coordinates u. See `DetectorSpec`.
     """
 
     decode: Literal[
@@ -97,6 +103,7 @@ class OutputSpec(TensorSpec, frozen=True, kw_only=True):
         "box_correction",
         "unit_image",
         "class_logits",
+        "anchor_faces",
     ]
 
 
@@ -175,9 +182,11 @@ class Stage(Part, frozen=True, kw_only=True):
 
     Attributes:
         task: ``landmarks`` finds them; before it may come ``relocalize``, which corrects the box, and ``uniformize``,
-            which redraws the crop as it would look in good conditions. ``segmentation`` gives a mask, and stands alone.
+            which redraws the crop as it would look in good conditions. ``segmentation`` gives a mask, ``detection``
+            faces in a whole picture; each stands alone.
         scheme: of a landmarks stage; None for the others. See ``marks``.
         classes: of a segmentation stage; None, and not written, for the others. See ``class_set``.
+        detector: of a detection stage; None, and not written, for the others.
         flops: 0 where it is not known.
     """
 
@@ -189,6 +198,7 @@ class Stage(Part, frozen=True, kw_only=True):
     states: tuple[StateSpec, ...] = ()
     scheme: Scheme | None = None
     classes: ClassSet | None = None
+    detector: DetectorSpec | None = None
     parameters: int
     flops: int
     variants: tuple[Variant, ...]
@@ -300,8 +310,9 @@ def to_plain(manifest: Manifest) -> dict[str, Any]:
     if not manifest.runs:
         del raw["runs"]
     for stage in raw["stages"]:
-        if stage["classes"] is None:
-            del stage["classes"]
+        for key in ("classes", "detector"):
+            if stage[key] is None:
+                del stage[key]
         for state in stage["states"]:
             if state["handed"] == "as-is":
                 del state["handed"]
@@ -320,19 +331,20 @@ def decode(data: bytes) -> Manifest:
     """JSON -> Manifest.
 
     Raises:
-        BundleError: not JSON, an unknown schema, an unknown key, a wrong type.
+        BundleError: not JSON, an unknown schema, an unknown key, a wrong type; a number or text that no manifest holds.
     """
     try:
         raw = _without_extensions(msgspec.json.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"manifest.json is not JSON: {error}", next="Fetch or build the bundle again") from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:  # True and 1.0 are equal to it, and are not it
         raise BundleError(
             f"manifest.json has schema {schema!r}",
             expected=f"{SCHEMA} or older",
             next="Update pocketface: pip install -U pocketface",
         )
+    check_values(raw)
     try:
         return msgspec.convert(raw, Manifest)
     except msgspec.ValidationError as error:

@@ -7,9 +7,10 @@ from __future__ import annotations
 from pocketface.sdk.chain_contract import AGAIN, wrong
 from pocketface.sdk.classes import check_classes
 from pocketface.sdk.errors import BundleError, ConfigError
+from pocketface.sdk.limits import MAX_SIDE
 from pocketface.sdk.manifest import Stage, StateSpec
 
-MAX_GRID = 4096
+MAX_GRID = MAX_SIDE
 """Longest side of a mask, in cells."""
 
 IMAGE, LOGITS, PREVIOUS = "image", "logits", "previous"

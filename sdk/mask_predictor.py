@@ -7,6 +7,7 @@ image, box --Crop--> preprocess --> tensor --backend--> logits --softmax--> prob
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.sdk.backends.base import Tensor, Tensors
+from pocketface.sdk.backends.delegates import AUTO
 from pocketface.sdk.bundle import Bundle, open_bundle
 from pocketface.sdk.chain import Executors, StageRunner
 from pocketface.sdk.errors import BadInputError, BundleError
@@ -23,18 +25,21 @@ from pocketface.sdk.masks import warped
 from pocketface.sdk.postprocess import decode_mask
 from pocketface.sdk.predictor import BoxLike, ImageLike, as_array, checked_boxes
 from pocketface.sdk.results import Mask, Timings
+from pocketface.sdk.shipped import bundle_path
 
 
 class MaskPredictor:
     """One variant of a segmentation bundle, ready to run.
 
     A network with a previous mask (``remembers``) follows one face: each call is the next frame. Give each face a
-    predictor of its own, or pass ``cut=True`` where a call has nothing to do with the one before.
+    predictor of its own (``another``), or pass ``cut=True`` where a call has nothing to do with the one before.
 
     Args:
         bundle: an opened bundle; it may be closed afterwards.
         variant: id of the variant (default: the bundle's own choice).
         threads: threads the runtime may use, at least 1.
+        delegate: what the runtime hands the network to: ``cpu``, ``xnnpack``, ``cuda``, ``coreml``, whichever it has on
+            this machine; ``auto`` leaves it to the runtime.
         executor: what runs the variant, instead of its format's runtime; or format -> executor.
 
     Attributes:
@@ -48,11 +53,17 @@ class MaskPredictor:
 
     Raises:
         BundleError: a bundle that gives no masks, no such variant, or the runtime refuses its file.
-        EnvironmentProblemError: nothing here can run the format.
+        EnvironmentProblemError: nothing here can run the format, or its runtime has no such delegate here.
     """
 
     def __init__(
-        self, bundle: Bundle, *, variant: str | None = None, threads: int = 1, executor: Executors | None = None
+        self,
+        bundle: Bundle,
+        *,
+        variant: str | None = None,
+        threads: int = 1,
+        delegate: str = AUTO,
+        executor: Executors | None = None,
     ) -> None:
         self.manifest = bundle.manifest
         last = bundle.manifest.stages[-1]
@@ -63,7 +74,7 @@ class MaskPredictor:
                 next="Load it with pocketface.sdk.load",
             )
         self.id = variant or bundle.manifest.default
-        self.runner = StageRunner(bundle, self.id, threads=threads, executor=executor)
+        self.runner = StageRunner(bundle, self.id, threads=threads, delegate=delegate, executor=executor)
         self.stages = (self.runner,)
         self.stage, self.variant, self.backend = self.runner.stage, self.runner.variant, self.runner.backend
         self.classes = self.stage.class_set
@@ -79,6 +90,13 @@ class MaskPredictor:
     def reset(self) -> None:
         """Forget the frame before: what comes next begins anew."""
         self._previous = None
+
+    def another(self) -> MaskPredictor:
+        """The same network for one face more: the model in memory is shared, what is remembered is not."""
+        twin = copy.copy(self)
+        twin.reset()
+        twin.timings = None
+        return twin
 
     def __call__(
         self,
@@ -162,18 +180,21 @@ class MaskPredictor:
         return self.runner.predict_tensor(tensor, others)
 
 
-def load_mask(path: str | os.PathLike[str], *, variant: str | None = None, threads: int = 1) -> MaskPredictor:
+def load_mask(
+    path: str | os.PathLike[str], *, variant: str | None = None, threads: int = 1, delegate: str = AUTO
+) -> MaskPredictor:
     """Open a segmentation bundle, check it, and make one of its variants ready.
 
     Args:
-        path: a bundle folder or ``.pface`` file.
+        path: a bundle folder, a ``.pface`` file, or the name of a bundle that comes with the package.
         variant: id of the variant (default: the bundle's own choice).
         threads: threads the runtime may use.
+        delegate: what the runtime hands the network to; one that it has not here is refused.
 
     Example:
         >>> image = read_image("photo.jpg")
         >>> masks = load_mask("runs/hair/bundle")(image)
         >>> dyed = HairDye((120, 30, 40), strength=0.8)(image, masks)
     """
-    with open_bundle(path) as bundle:
-        return MaskPredictor(bundle, variant=variant, threads=threads)
+    with open_bundle(bundle_path(path)) as bundle:
+        return MaskPredictor(bundle, variant=variant, threads=threads, delegate=delegate)

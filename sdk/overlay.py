@@ -1,27 +1,32 @@
 """Draw results on a picture: stateless, each overlay returns a new image, so they chain.
 
 >>> image = PointsOverlay()(ContoursOverlay(scheme)(image, faces), faces)
+
+On video, where a copy of each frame costs more than what is drawn on it, ``out`` says where to draw instead:
+
+>>> ContoursOverlay(scheme)(frame, faces, out=frame)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
-from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.errors import BadInputError, UnknownNameError
 from pocketface.sdk.images import check_array
 from pocketface.sdk.manifest import Scheme
 from pocketface.sdk.results import Landmarks, Mask
+from pocketface.sdk.strokes import Colour, dots, draw, lines
 
-Colour = tuple[int, int, int]
+Out: TypeAlias = NDArray[np.uint8] | None
+"""Where to draw: None for a new image; the image itself, or another one like it, to draw into that."""
 
 YELLOW, CYAN, GREEN, RED, WHITE = (255, 214, 10), (64, 224, 255), (80, 220, 100), (255, 70, 70), (255, 255, 255)
-_MAX_MASK_PIXELS = 64_000_000
 _PALETTE = (RED, CYAN, YELLOW, GREEN, (214, 60, 150), (70, 110, 255), (255, 140, 40))
 
 
@@ -37,18 +42,12 @@ class PointsOverlay:
     colour: Colour = YELLOW
     radius: float | None = None
 
-    def __call__(self, image: NDArray[np.uint8], faces: Sequence[Landmarks]) -> NDArray[np.uint8]:
+    def __call__(self, image: NDArray[np.uint8], faces: Sequence[Landmarks], out: Out = None) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 -> the same with dots."""
-        result = _copy(image)
+        result = _target(image, out)
         for face in faces:
             radius = self.radius if self.radius is not None else max(1.2, _extent(face) / 120)
-            with_dots = [(float(x), float(y)) for x, y in face.points]
-
-            def dots(pen: _Pen, centres: list[tuple[float, float]] = with_dots, r: float = radius) -> None:
-                for centre in centres:
-                    pen.dot(centre, r)
-
-            _paint(result, face.points, radius, self.colour, dots)
+            draw(result, dots(face.points), 2 * radius, self.colour)
         return result
 
 
@@ -60,27 +59,33 @@ class ContoursOverlay:
         scheme: of the faces to draw.
         colour: RGB.
         width: in pixels; None takes 1/160 of the landmarks' extent, at least 1.
+        colours: part -> RGB, where it is not to be ``colour``.
     """
 
     scheme: Scheme
     colour: Colour = CYAN
     width: float | None = None
+    colours: Mapping[str, Colour] = field(default_factory=dict)
 
-    def __call__(self, image: NDArray[np.uint8], faces: Sequence[Landmarks]) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 -> the same with lines."""
-        result = _copy(image)
+    def __call__(self, image: NDArray[np.uint8], faces: Sequence[Landmarks], out: Out = None) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 -> the same with lines.
+
+        Raises:
+            BadInputError: no such image, or a colour for a part that the scheme has not.
+        """
+        result = _target(image, out)
+        for part in self.colours:
+            if part not in self.scheme.parts:
+                raise UnknownNameError(f"part of {self.scheme.name}", part, self.scheme.parts)
+        shades: dict[Colour, list[list[int]]] = {}
+        for part, indices in self.scheme.parts.items():
+            closed = part in self.scheme.closed and len(indices) > 2
+            ends = [*indices, indices[0]] if closed else list(indices)
+            shades.setdefault(self.colours.get(part, self.colour), []).append(ends)
         for face in faces:
             width = self.width if self.width is not None else max(1.0, _extent(face) / 160)
-            lines = []
-            for part, indices in self.scheme.parts.items():
-                ends = [*indices, indices[0]] if part in self.scheme.closed and len(indices) > 2 else indices
-                lines.append([(float(x), float(y)) for x, y in face.points[list(ends)]])
-
-            def draw(pen: _Pen, lines: list[list[tuple[float, float]]] = lines, width: float = width) -> None:
-                for line in lines:
-                    pen.line(line, width)
-
-            _paint(result, face.points, width, self.colour, draw)
+            for colour, parts in shades.items():
+                draw(result, lines(face.points[ends] for ends in parts), width, colour)
         return result
 
 
@@ -100,21 +105,17 @@ class ScoreOverlay:
     below: Colour = RED
     width: float | None = None
 
-    def __call__(self, image: NDArray[np.uint8], faces: Sequence[Landmarks]) -> NDArray[np.uint8]:
+    def __call__(self, image: NDArray[np.uint8], faces: Sequence[Landmarks], out: Out = None) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 -> the same with boxes and scores."""
-        result = _copy(image)
+        result = _target(image, out)
         for face in faces:
             box = face.box
             colour = self.colour if face.score is None or face.score >= self.threshold else self.below
             width = self.width if self.width is not None else max(1.0, max(box.width, box.height) / 160)
             # Drawn inside the edges, so that the box of the whole image can be seen too.
             x0, y0, x1, y1 = box.x0 + width / 2, box.y0 + width / 2, box.x1 - width / 2, box.y1 - width / 2
-            corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
-
-            def draw(pen: _Pen, corners: list[tuple[float, float]] = corners, width: float = width) -> None:
-                pen.line(corners, width)
-
-            _paint(result, np.array(corners), width, colour, draw)
+            corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
+            draw(result, lines([corners]), width, colour)
             if face.score is not None:
                 size = max(11, round(max(box.width, box.height) / 16))
                 _label(result, f"{face.score:.2f}", box.x0, box.y0, size, colour)
@@ -133,7 +134,7 @@ class MaskOverlay:
     classes: tuple[str, ...] | None = None
     strength: float = 0.5
 
-    def __call__(self, image: NDArray[np.uint8], masks: Sequence[Mask]) -> NDArray[np.uint8]:
+    def __call__(self, image: NDArray[np.uint8], masks: Sequence[Mask], out: Out = None) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 -> the same with tints.
 
         Raises:
@@ -142,7 +143,7 @@ class MaskOverlay:
         """
         if not 0 <= self.strength <= 1:
             raise BadInputError(f"strength {self.strength!r}", expected="0 to 1")
-        result = _copy(image)
+        result = _target(image, out)
         for mask in masks:
             names = mask.classes.names
             colours = mask.classes.colours or [_PALETTE[number % len(_PALETTE)] for number in range(len(names))]
@@ -162,50 +163,54 @@ class MaskOverlay:
         return result
 
 
-class _Pen:
-    """Draws in pixels of the image on a mask that is several times as fine."""
+@dataclass(frozen=True)
+class SideBySide:
+    """Pictures next to each other, each with its name: what two bundles make of one photo.
 
-    def __init__(self, mask: Image.Image, x0: int, y0: int, factor: int) -> None:
-        self._draw, self._origin, self._factor = ImageDraw.Draw(mask), (x0, y0), factor
+    >>> drawn = [PointsOverlay()(image, predictor(image, boxes)) for predictor in (one, other)]
+    >>> SideBySide(("fp32", "w8a8"))(drawn)
 
-    def _at(self, point: tuple[float, float]) -> tuple[float, float]:
-        x, y = ((value - start + 0.5) * self._factor - 0.5 for value, start in zip(point, self._origin, strict=True))
-        return x, y
+    Attributes:
+        labels: names, from left to right; an empty one draws no label.
+        gap: pixels of white between two pictures.
+    """
 
-    def dot(self, centre: tuple[float, float], radius: float) -> None:
-        (x, y), r = self._at(centre), radius * self._factor
-        # Rounded here: Pillow would cut the fractions off, which moves every dot to the left and up.
-        self._draw.ellipse([round(value) for value in (x - r, y - r, x + r, y + r)], fill=255)
+    labels: tuple[str, ...]
+    gap: int = 4
 
-    def line(self, points: Sequence[tuple[float, float]], width: float) -> None:
-        if len(points) > 1:
-            fine = max(1, round(width * self._factor))
-            shift = 0 if fine % 2 else 0.5  # Pillow lays an even line half a pixel further right and down
-            ends = [tuple(round(value - shift) for value in self._at(point)) for point in points]
-            self._draw.line(ends, fill=255, width=fine, joint="curve")
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 each, W as it likes -> (H, sum of W and gaps, 3) uint8.
 
-
-def _paint(
-    image: NDArray[np.uint8], points: NDArray[np.floating], margin: float, colour: Colour, draw: Callable[[_Pen], None]
-) -> None:
-    """Draw into ``image``, anti-aliased: on a finer mask of the region, averaged down, then mixed with the colour."""
-    height, width = image.shape[:2]
-    low, high = points.min(axis=0) - margin - 2, points.max(axis=0) + margin + 3
-    x0, y0 = (int(max(0, math.floor(value))) for value in low)
-    x1, y1 = int(min(width, math.ceil(high[0]))), int(min(height, math.ceil(high[1])))
-    if x0 >= x1 or y0 >= y1:
-        return
-    area = (x1 - x0) * (y1 - y0)
-    factor = next((f for f in (4, 2) if area * f * f <= _MAX_MASK_PIXELS), 1)
-    mask = Image.new("L", ((x1 - x0) * factor, (y1 - y0) * factor))
-    draw(_Pen(mask, x0, y0, factor))
-    alpha = np.asarray(mask.reduce(factor) if factor > 1 else mask, np.float32)[:, :, None] / 255
-    part = image[y0:y1, x0:x1]
-    part[:] = np.rint(part * (1 - alpha) + np.array(colour, np.float32) * alpha).astype(np.uint8)
+        Raises:
+            BadInputError: none, pictures of several heights, as many labels as there are no pictures, or a gap below 0.
+        """
+        if not pictures or len(pictures) != len(self.labels) or self.gap < 0:
+            raise BadInputError(
+                f"{len(pictures)} pictures, {len(self.labels)} labels, a gap of {self.gap}",
+                expected="a label for each of one or more pictures, and a gap of 0 or more",
+            )
+        for picture in pictures:
+            check_array(picture)
+        heights = sorted({len(picture) for picture in pictures})
+        if len(heights) > 1:
+            raise BadInputError(
+                f"pictures of {' and '.join(map(str, heights))} rows",
+                expected="one height",
+                next="Scale them first, or give the same photo to both",
+            )
+        parts: list[NDArray[np.uint8]] = []
+        for label, picture in zip(self.labels, pictures, strict=True):
+            named = picture.copy(order="C")
+            if label:
+                _label(named, label, 0, 0, max(11, min(named.shape[:2]) // 24), WHITE)
+            parts += [named, np.full((heights[0], self.gap, 3), 255, np.uint8)]
+        return np.concatenate(parts[:-1], axis=1)
 
 
 def _label(image: NDArray[np.uint8], text: str, x: float, y: float, size: int, colour: Colour) -> None:
     """White text on the colour, its corner at (x, y), moved so far that it lies in the image."""
+    from PIL import Image, ImageDraw, ImageFont
+
     font = ImageFont.load_default(size)
     left, top, right, bottom = font.getbbox(text)
     pad = max(2, size // 5)
@@ -223,6 +228,23 @@ def _extent(face: Landmarks) -> float:
     return float((face.points.max(axis=0) - face.points.min(axis=0)).max())
 
 
-def _copy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _target(image: NDArray[np.uint8], out: Out) -> NDArray[np.uint8]:
+    """Where to draw: ``out``, which holds the image then, or a contiguous copy.
+
+    Raises:
+        BadInputError: no image, or an ``out`` that is not one of the same size, contiguous and writeable.
+    """
     check_array(image)
-    return image.copy()
+    if out is None:
+        return image.copy(order="C")
+    check_array(out)
+    if out.shape != image.shape or not (out.flags.c_contiguous and out.flags.writeable):
+        raise BadInputError(
+            f"out of shape {out.shape}, {'' if out.flags.writeable else 'not writeable, '}"
+            f"{'' if out.flags.c_contiguous else 'not '}contiguous",
+            expected=f"{image.shape}, contiguous and writeable",
+            next="Leave it out: a copy is made",
+        )
+    if out is not image:
+        out[:] = image
+    return out

@@ -1,6 +1,7 @@
-"""From an image and boxes to landmarks, with one variant of a bundle, or one of each stage of a chain.
+"""From an image to landmarks, with one variant of a bundle, or one of each stage of a chain.
 
-image, box --Crop--> [relocalize] --better Crop--> [uniformize] --picture--> landmarks --decode--> Landmarks
+image --detector, or given boxes--> Crop --[relocalize]--> better Crop --[uniformize]--> picture --landmarks--> decode
+--> Landmarks
     each stage: preprocess --> tensor --backend--> raw outputs
 """
 
@@ -9,63 +10,87 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pocketface.sdk.backends.base import Tensor, Tensors
+from pocketface.sdk.backends.delegates import AUTO
 from pocketface.sdk.bundle import Bundle, open_bundle
 from pocketface.sdk.chain import Executors, StageRunner, View, onward
 from pocketface.sdk.chain import runnable as runnable
+from pocketface.sdk.detection import Detector
 from pocketface.sdk.errors import BadInputError, BundleError
+from pocketface.sdk.face_detector import DEFAULT, Later
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array, read_image, to_rgb
 from pocketface.sdk.postprocess import decode
 from pocketface.sdk.results import Landmarks, Timings
+from pocketface.sdk.shipped import bundle_path
 
-ImageLike: TypeAlias = NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
+if TYPE_CHECKING:
+    from PIL import Image
+
+ImageLike: TypeAlias = "NDArray[np.uint8] | Image.Image | str | os.PathLike[str]"
 BoxLike: TypeAlias = Sequence[float] | NDArray[np.floating]
+
+_OTHERS = {"segmentation": ("masks", "load_mask"), "detection": ("boxes of faces", "load_detector")}
 
 
 class Predictor:
     """One variant of a bundle, or one of each stage of a chain, ready to run.
 
-    Boxes may come from a detector, a user, or the landmarks of the previous frame (``Box.around``): a relocalize stage
+    All boxes of an image go in one call. A file takes one crop at a time (its batch is 1, as on a phone), so the faces
+    are run one after the other: there is nothing to share but the image, which is checked once and never copied.
+
+    Boxes come from the detector, a user, or the landmarks of the previous frame (``Box.around``); a relocalize stage
     corrects them.
 
     Args:
         bundle: an opened bundle; it may be closed afterwards.
         variant: id of the variant or chain, as ``Manifest.chain`` takes it (default: the bundle's own choice).
         threads: threads the runtime may use, at least 1.
+        delegate: what the runtime hands the network to: ``cpu``, ``xnnpack``, ``cuda``, ``coreml``, whichever it has on
+            this machine; ``auto`` leaves it to the runtime.
         executor: what runs the variant, instead of its format's runtime; for several formats, format -> executor.
+        detector: finds the faces where no boxes are given; without one the whole image is the box.
 
     Attributes:
         manifest: the contract it follows.
         id: of what runs.
+        detector: see above.
         stages: what runs, in order; one for a single network.
         stage, variant, backend: of the last of them, which gives the landmarks.
         timings: of the last call, or None before it.
 
     Raises:
         BundleError: no such variant, or the runtime refuses its file; or a segmentation, which `load_mask` is for.
-        EnvironmentProblemError: nothing here can run a format.
+        EnvironmentProblemError: nothing here can run a format, or its runtime has no such delegate here.
     """
 
     def __init__(
-        self, bundle: Bundle, *, variant: str | None = None, threads: int = 1, executor: Executors | None = None
+        self,
+        bundle: Bundle,
+        *,
+        variant: str | None = None,
+        threads: int = 1,
+        delegate: str = AUTO,
+        executor: Executors | None = None,
+        detector: Detector | None = None,
     ) -> None:
-        self.manifest = bundle.manifest
-        if bundle.manifest.stages[-1].task == "segmentation":
+        self.manifest, self.detector = bundle.manifest, detector
+        task = bundle.manifest.stages[-1].task
+        if task != "landmarks":
+            kind, load = _OTHERS.get(task, (task, "load"))
             raise BundleError(
-                f"bundle {bundle.manifest.name!r} gives masks",
+                f"bundle {bundle.manifest.name!r} gives {kind}",
                 expected="landmarks",
-                next="Load it with pocketface.sdk.load_mask",
+                next=f"Load it with pocketface.sdk.{load}",
             )
         self.id = variant or bundle.manifest.default
         self.stages = tuple(
-            StageRunner(bundle, chosen.id, threads=threads, executor=executor)
+            StageRunner(bundle, chosen.id, threads=threads, delegate=delegate, executor=executor)
             for _, chosen in bundle.manifest.chain(self.id)
         )
         last = self.stages[-1]
@@ -75,21 +100,22 @@ class Predictor:
 
     @property
     def executor(self) -> str:
-        """Runtime and version; of a chain that runs in several, each once, in the stages' order."""
+        """Runtime and version, and the delegate if one was asked for; of a chain that runs in several, each once, in
+        the stages' order."""
         return ", ".join(dict.fromkeys(runner.backend.executor for runner in self.stages))
 
     def __call__(
         self, image: ImageLike, boxes: Sequence[BoxLike] | NDArray[np.floating] | None = None
     ) -> list[Landmarks]:
-        """Find the landmarks in each box.
+        """Find the landmarks in each box, or of each face.
 
         Args:
             image: (H, W, 3) uint8 RGB, the path of an image file, or a Pillow image.
-            boxes: x0, y0, x1, y1 in pixels each; None takes the whole image as one box. A box follows the ground-truth
-                convention: a square of 1.25 x the longer side of the landmarks' bounding box.
+            boxes: x0, y0, x1, y1 in pixels each, in the ground-truth convention: a square of 1.25 x the longer side of
+                the landmarks' bounding box. None asks the detector; without one the whole image is the one box.
 
         Returns:
-            One `Landmarks` a box, in the boxes' order.
+            One `Landmarks` a box, in the boxes' order; of detected faces the surest first, and none without a face.
 
         Raises:
             BadInputError: the image or a box is not usable, or a box lies outside the image.
@@ -97,7 +123,12 @@ class Predictor:
         """
         pixels = as_array(image)
         height, width = pixels.shape[:2]
-        wanted = [Box.of_image(width, height)] if boxes is None else checked_boxes(boxes, (width, height))
+        if boxes is not None:
+            wanted = checked_boxes(boxes, (width, height))
+        elif self.detector is not None:
+            wanted = [found.box for found in self.detector(pixels)]
+        else:
+            wanted = [Box.of_image(width, height)]
         spent = np.zeros((len(self.stages), 3))
         found = [self._face(pixels, box, spent) for box in wanted]
         self.timings = self._timings(spent)
@@ -155,20 +186,32 @@ def _parts(clock: list[float]) -> NDArray[np.float64]:
     return np.diff([*clock, time.perf_counter()])
 
 
-def load(path: str | os.PathLike[str], *, variant: str | None = None, threads: int = 1) -> Predictor:
+def load(
+    path: str | os.PathLike[str] = "face68",
+    *,
+    variant: str | None = None,
+    threads: int = 1,
+    delegate: str = AUTO,
+    detector: Detector | str | os.PathLike[str] | None = DEFAULT,
+) -> Predictor:
     """Open a bundle, check it, and make one of its variants, or chains, ready.
 
     Args:
-        path: a bundle folder or ``.pface`` file.
+        path: a bundle folder, a ``.pface`` file, or the name of a bundle that comes with the package
+            (``pocketface models``).
         variant: id of the variant or chain (default: the bundle's own choice).
         threads: threads the runtime may use.
+        delegate: what the runtime hands the network to; one that it has not here is refused.
+        detector: finds the faces where no boxes are given: the path or name of a detector's bundle, which is opened
+            when it is needed first, or your own; None takes the whole image as the box.
 
     Example:
-        >>> faces = load("runs/face68/bundle")("photo.jpg", boxes=[(40, 30, 200, 190)])
+        >>> faces = load("face68")("photo.jpg")
         >>> faces[0].points.shape, faces[0].score
     """
-    with open_bundle(path) as bundle:
-        return Predictor(bundle, variant=variant, threads=threads)
+    finder = Later(detector, threads=threads) if isinstance(detector, str | os.PathLike) else detector
+    with open_bundle(bundle_path(path)) as bundle:
+        return Predictor(bundle, variant=variant, threads=threads, delegate=delegate, detector=finder)
 
 
 def as_array(image: ImageLike) -> NDArray[np.uint8]:
@@ -179,8 +222,11 @@ def as_array(image: ImageLike) -> NDArray[np.uint8]:
     """
     if isinstance(image, str | os.PathLike):
         return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
+    if not isinstance(image, np.ndarray):
+        from PIL import Image  # not for arrays: importing it takes as long as all of ours
+
+        if isinstance(image, Image.Image):
+            return to_rgb(image)
     check_array(image)
     return image
 

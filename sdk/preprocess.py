@@ -3,8 +3,8 @@
 image (H, W, 3) uint8 --resample--> (S, S, 3) float32 in [0, 255] --normalise--> tensor float32
                                                     where the network normalises: --to_pixels--> tensor uint8
 
-The reference: a faster path, and the batched torch twin that training uses (compression/augment/crop.py), are tested
-    against it.
+The reference: the batched torch twin that training uses (compression/augment/crop.py) is tested against it. What it
+does is said here; how, in an order that numpy is fast at, in sampling.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Crop
 from pocketface.sdk.manifest import Preprocess
+from pocketface.sdk.sampling import halve as halve
+from pocketface.sdk.sampling import sampled
 
 
 def network_input(
@@ -34,7 +36,13 @@ def network_input(
     Returns:
         (1, 3, S, S), float32 normalised, or uint8 where ``settings.inside`` says that the network normalises.
     """
-    return _fed(resample(image, crop, settings.size), settings)
+    planes = _planes(image, crop, settings.size)
+    if settings.inside or settings.channels == "BGR":
+        return _fed(planes.transpose(1, 2, 0), settings)
+    # They are ours, and laid out as the tensor is: what ``normalise`` does, without a copy.
+    planes -= np.asarray(settings.mean, np.float32)[:, None, None]
+    planes /= np.asarray(settings.std, np.float32)[:, None, None]
+    return planes[None]
 
 
 def _fed(pixels: NDArray[np.float32], settings: Preprocess) -> NDArray[np.float32] | NDArray[np.uint8]:
@@ -99,14 +107,6 @@ def halvings(side: float, size: int) -> int:
     return count
 
 
-def halve(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Halve by 2 x 2 means; beyond an odd edge the image counts as 0. (H, W, C) -> (ceil(H/2), ceil(W/2), C)."""
-    height, width = image.shape[:2]
-    if height % 2 or width % 2:
-        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)))
-    return (image[0::2, 0::2] + image[1::2, 0::2] + image[0::2, 1::2] + image[1::2, 1::2]) * np.float32(0.25)
-
-
 def resample(image: NDArray[np.uint8], crop: Crop, size: int) -> NDArray[np.float32]:
     """Cut a rotated square out of an image.
 
@@ -124,6 +124,11 @@ def resample(image: NDArray[np.uint8], crop: Crop, size: int) -> NDArray[np.floa
     Raises:
         BadInputError: the image is not (H, W, 3) uint8, or the crop has no area.
     """
+    return np.ascontiguousarray(_planes(image, crop, size).transpose(1, 2, 0))
+
+
+def _planes(image: NDArray[np.uint8], crop: Crop, size: int) -> NDArray[np.float32]:
+    """(3, size, size) float32: as ``resample``, which has the checks' errors."""
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
         raise BadInputError(
             f"image of shape {image.shape} and type {image.dtype}",
@@ -132,42 +137,7 @@ def resample(image: NDArray[np.uint8], crop: Crop, size: int) -> NDArray[np.floa
         )
     if not (crop.side > 0 and all(map(math.isfinite, (crop.cx, crop.cy, crop.side, crop.angle)))):
         raise BadInputError(f"{crop}", expected="finite numbers and a side above 0", next="Give a box that has an area")
-    count = halvings(crop.side, size)
-    source, crop = _window(image, crop, count)
-    for _ in range(count):
-        source = halve(source)
-        crop = Crop((crop.cx + 0.5) / 2 - 0.5, (crop.cy + 0.5) / 2 - 0.5, crop.side / 2, crop.angle)
-    centres = (np.arange(size, dtype=np.float64) + 0.5) / size - 0.5
-    grid = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
-    return _bilinear(source, grid @ crop._axes() + (crop.cx, crop.cy)).reshape(size, size, 3)
-
-
-def _window(image: NDArray[np.uint8], crop: Crop, count: int) -> tuple[NDArray[np.float32], Crop]:
-    """The part that the crop can touch, cut on a grid that halving keeps; saves most of the work on big photos."""
-    step, reach = 2**count, crop.side * 0.7072 + 2 ** (count + 1)
-    x0, y0 = (max(0, int(np.floor((centre - reach) / step)) * step) for centre in (crop.cx, crop.cy))
-    x1, y1 = (max(0, int(np.ceil((centre + reach) / step)) * step) for centre in (crop.cx, crop.cy))
-    part = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)].astype(np.float32)
-    return part, Crop(crop.cx - x0, crop.cy - y0, crop.side, crop.angle)
-
-
-def _bilinear(image: NDArray[np.float32], xy: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Sample (H, W, C) at (n, 2) positions -> (n, C); taps outside count as 0."""
-    height, width = image.shape[:2]
-    if height == 0 or width == 0:
-        return np.zeros((len(xy), image.shape[2]), np.float32)
-    low = np.floor(xy)
-    fraction = (xy - low).astype(np.float32)
-    # One pixel of zeros around the image stands for everything outside.
-    padded = np.pad(image, ((1, 1), (1, 1), (0, 0))).reshape(-1, image.shape[2])
-    out = np.zeros((len(xy), image.shape[2]), np.float32)
-    for dx in (0, 1):
-        for dy in (0, 1):
-            x = np.clip(low[:, 0] + dx, -1, width).astype(np.intp) + 1
-            y = np.clip(low[:, 1] + dy, -1, height).astype(np.intp) + 1
-            weight = (fraction[:, 0] if dx else 1 - fraction[:, 0]) * (fraction[:, 1] if dy else 1 - fraction[:, 1])
-            out += padded[y * (width + 2) + x] * weight[:, None]
-    return out
+    return sampled(image, crop, size, halvings(crop.side, size))
 
 
 def to_pixels(pixels: NDArray[np.float32], layout: str = "NCHW") -> NDArray[np.uint8]:
@@ -180,7 +150,8 @@ def to_pixels(pixels: NDArray[np.float32], layout: str = "NCHW") -> NDArray[np.u
     Returns:
         (1, 3, S, S) or (1, S, S, 3) uint8, contiguous.
     """
-    tensor = np.rint(pixels).clip(0, 255).astype(np.uint8)
+    rounded = np.rint(pixels)
+    tensor = rounded.clip(0, 255, out=rounded).astype(np.uint8)
     return np.ascontiguousarray(tensor.transpose(2, 0, 1)[None] if layout == "NCHW" else tensor[None])
 
 
@@ -197,5 +168,6 @@ def normalise(
     Returns:
         (1, 3, S, S) or (1, S, S, 3) float32, contiguous.
     """
-    tensor = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    tensor = pixels - np.asarray(mean, np.float32)
+    tensor /= np.asarray(std, np.float32)
     return np.ascontiguousarray(tensor.transpose(2, 0, 1)[None] if layout == "NCHW" else tensor[None])

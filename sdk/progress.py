@@ -11,12 +11,12 @@ from pocketface.sdk.terminal import console
 
 
 @contextmanager
-def track(title: str, total: int, *, show: bool = True) -> Iterator[Callable[[int], None]]:
+def track(title: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[int], None]]:
     """Show progress on standard error.
 
     Args:
         title: what is going on.
-        total: how many steps it has.
+        total: how many steps it has; None if nobody knows.
         show: draw it at all.
 
     Yields:

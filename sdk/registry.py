@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketface.sdk.errors import MissingExtraError, UnknownNameError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+
+def entry_points(*, group: str) -> EntryPoints:
+    """As that of ``importlib.metadata``, which is imported when a registry is asked: it brings half of ``email``."""
+    from importlib import metadata
+
+    return metadata.entry_points(group=group)
 
 
 class Registry(Mapping[str, Any]):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pocketface.benchmarks.data.face import Face, OnSkip, collect
 from pocketface.benchmarks.data.label_files import image_size, named, read_values
 from pocketface.sdk.errors import AnnotationError, BadInputError, ImageError
+from pocketface.sdk.face_extent import face_extent
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.images import read_image
 from pocketface.sdk.manifest import ClassSet
@@ -326,8 +327,7 @@ def read_pair(entry: Labelled) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def face_box(labels: NDArray[np.uint8], classes: ClassSet, where: str = "the picture") -> Box:
     """The tight box around a labelled face: what landmarks from the brows to the chin and jaw would span.
 
-    The labels have no landmarks (the thesis, 7.5, crops by those): left, right and lower edge are those of everything
-    that is neither background nor hair, the upper edge is that of the brows and eyes, where there are any.
+    See `face_extent`; the thesis (7.5) crops by landmarks, which the labels have not.
 
     Args:
         labels: (H, W) in ``classes``.
@@ -337,19 +337,14 @@ def face_box(labels: NDArray[np.uint8], classes: ClassSet, where: str = "the pic
     Raises:
         AnnotationError: there is no face.
     """
-    index = {_plain(name): value for value, name in enumerate(classes.names)}
-    part = [value for name, value in index.items() if name not in ("background", "hair")]
-    face = np.isin(labels, part)
-    if not face.any():
+    found = face_extent(labels, classes)
+    if found is None:
         raise AnnotationError(
             f"{where}: no pixel of a face",
             expected="skin, eyes, mouth or the like",
             next="Leave it out with --skip-bad",
         )
-    columns, rows = np.flatnonzero(face.any(0)), np.flatnonzero(face.any(1))
-    upper = np.isin(labels, [value for name, value in index.items() if name.endswith((" brow", " eye"))])
-    top = int(np.flatnonzero(upper.any(1))[0]) if upper.any() else int(rows[0])
-    return Box(int(columns[0]) - 0.5, top - 0.5, int(columns[-1]) + 0.5, int(rows[-1]) + 0.5)
+    return found
 
 
 def labelled_box(labels: NDArray[np.uint8], classes: ClassSet, name: str = "the picture") -> Box:

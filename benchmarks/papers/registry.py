@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pocketface.benchmarks.papers import masks, masks_page, rule, rule_page, sweep, sweep_page
+from pocketface.benchmarks.papers import masks, masks_page, rule, rule_page, runtime, runtime_page, sweep, sweep_page
 from pocketface.benchmarks.papers.common import RESULTS
 
 
@@ -29,6 +29,7 @@ class Paper:
 PAPERS = {
     rule.KIND: Paper(rule.read, rule_page.write),
     masks.KIND: Paper(masks.read, masks_page.write),
+    runtime.KIND: Paper(runtime.read, runtime_page.write),
     sweep.KIND: Paper(sweep.read, sweep_page.write),
 }
 

@@ -15,7 +15,7 @@ from pocketface.benchmarks.reports.text import bytes_text, ms
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PRECISIONS = ("fp32", "fp16", "w8", "w8a8", "w8a16", "w4", "pal4", "pal6")
+_PRECISIONS = ("fp32", "fp16", "w8", "w8a8", "w8a16", "w4", "pal4", "pal6", "dynamic")
 _DASHES: dict[str, Any] = {"onnx": "-", "tflite": (0, (5, 2)), "coreml": (0, (1, 1.5)), "executorch": (0, (6, 2, 1, 2))}
 _MARKERS: dict[str, str] = {"onnx": "o", "tflite": "s", "coreml": "^", "executorch": "D"}
 

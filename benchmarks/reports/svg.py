@@ -23,7 +23,7 @@ Finish: TypeAlias = Callable[[str, Sequence[Tip]], str]
 
 # Placeholder -> CSS variable of style.css.j2. Any unlikely colours will do.
 INK, MUTED, LINE, PAPER = "#010203", "#020304", "#030405", "#040506"
-SERIES = tuple(f"#0{i}0a0b" for i in range(8))
+SERIES = tuple(f"#0{i}0a0b" for i in range(9))
 _VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", PAPER: "paper"} | {
     colour: f"s{i}" for i, colour in enumerate(SERIES)
 }

@@ -1,10 +1,10 @@
 """Every network, by name. To add one: write its file, add its line. Listing imports nothing.
 
 ``MODELS`` are backbones with the landmark heads (`LandmarkNet`); ``STAGE_MODELS`` are networks of their own shape, for
-the stages of a chain; ``SEGMENT_MODELS`` are networks of masks (`SegmentNet`). `build_network` builds them all; they
-are exported, tried and verified alike. A network says of itself:
+the stages of a chain and the detector; ``SEGMENT_MODELS`` are networks of masks (`SegmentNet`). `build_network` builds
+them all; they are exported, tried and verified alike. A network says of itself:
 
-- ``task``: ``"landmarks"``, ``"relocalize"``, ``"uniformize"`` or ``"segmentation"``;
+- ``task``: ``"landmarks"``, ``"relocalize"``, ``"uniformize"``, ``"segmentation"`` or ``"detection"``;
 - ``output_names``: one for each tensor that ``forward`` gives, see converters/formats/interface.py;
 - ``heads``, ``exact``: the modules that make them, and those whose arithmetic 8 bits would break; see
   quantize/base.py;
@@ -50,6 +50,7 @@ STAGE_MODELS = Registry(
         "acdc": "pocketface.compression.models.acdc:build",
         "acdc_s": "pocketface.compression.models.acdc_student:build",
         "acdc_s_sep": "pocketface.compression.models.acdc_student:build_sep",
+        "blazeface": "pocketface.compression.models.blazeface:build",
     },
 )
 """Builders take ``n_points``, ``width`` and ``input_size``."""

@@ -15,6 +15,7 @@ DECODES = {
     "pose": "head_pose",
     "box": "box_correction",
     "picture": "unit_image",
+    "faces": "anchor_faces",
 }
 """Output name of our own networks -> how it is decoded."""
 
@@ -35,6 +36,7 @@ def stage_contract(name: str, net: nn.Module, scheme: Scheme) -> Stage:
         "pose": (1, 3),
         "box": (1, 4),
         "picture": (1, 3, size, size),
+        "faces": (1, *getattr(net, "anchor_shape", ())),
     }
     return Stage(
         name=name,

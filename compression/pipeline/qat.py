@@ -13,7 +13,7 @@ from pocketface.compression.recipe import QatSpec
 from pocketface.converters.options import configured
 from pocketface.sdk.progress import say
 
-QAT_VERSION = 1
+QAT_VERSION = 2
 QAT = "qat"
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pocketface.converters.formats.base import Exported
+from pocketface.converters.readers.base import DYNAMIC, INTEGERS
 from pocketface.converters.readers.registry import read_contents
 from pocketface.sdk.terminal import size_text
 
@@ -22,7 +23,8 @@ class QuantizationReport:
         weights: dtype as stored (``"int8"``, ``"uint4-lut"``) -> number of constant values, the most first (shapes and
             the like are not counted).
         operations: how many the graph has, without those that only convert between types.
-        quantized_operations: how many of them are done on integers: 8-bit activations in, 8-bit activations out.
+        quantized_operations: how many of them are done on integers: activations of 8 or 16 bits in and out, or floats
+            that are rounded as it runs.
         weight_only_operations: how many compute in float on 8-bit weights.
     """
 
@@ -42,7 +44,7 @@ class QuantizationReport:
         shares = ", ".join(f"{dtype} {100 * count / total:.1f} %" for dtype, count in self.weights.items())
         return (
             f"{self.name}: {size_text(self.bytes)}; weights {shares}; {self.operations} operations, "
-            f"{self.quantized_operations} on 8-bit activations, {self.weight_only_operations} on 8-bit weights alone"
+            f"{self.quantized_operations} on integer activations, {self.weight_only_operations} on 8-bit weights alone"
         )
 
 
@@ -56,7 +58,7 @@ def report(exported: Exported) -> QuantizationReport:
     """
     contents = read_contents(exported.format, exported.path)
     plain = [operation for operation in contents.operations if not operation.converts]
-    on_integers = [operation for operation in plain if operation.compute in _EIGHT]
+    on_integers = [operation for operation in plain if operation.compute in (*INTEGERS, DYNAMIC)]
     by_weights = [operation for operation in plain if operation not in on_integers and operation.weights in _EIGHT]
     return QuantizationReport(
         name=exported.path.name,

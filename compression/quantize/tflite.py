@@ -24,6 +24,7 @@ from pocketface.compression.quantize.base import (
 from pocketface.compression.quantize.inputs import feeds, shapes_of
 from pocketface.converters.formats.base import INPUT, Exported
 from pocketface.converters.module_paths import tflite_pattern, tflite_weight_path
+from pocketface.converters.tflite_sharing import share_vectors
 from pocketface.sdk.errors import ConfigError
 
 
@@ -152,7 +153,7 @@ def _write(data: bytes, recipe: Any, ranges: Any, path: Path) -> None:
     # Where no operation fits the recipe it gives the same network back, if not the same bytes.
     if result is None or not _has_int8(bytes(result)):
         raise ConfigError("no weight is left to quantize", next="Lower min_elements or shorten keep_float")
-    path.write_bytes(bytes(result))
+    path.write_bytes(share_vectors(bytes(result)))
 
 
 def _has_int8(data: bytes) -> bool:
@@ -163,5 +164,5 @@ def _has_int8(data: bytes) -> bool:
     return any(tensor.type == int8 for graph in model.subgraphs for tensor in graph.tensors)
 
 
-WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 2, TfliteWeightsConfig, _quantize_weights, calibrated=False)
-STATIC = Quantizer("tflite.w8a8", "tflite", "w8a8", 3, StaticConfig, _quantize_static, calibrated=True)
+WEIGHTS = Quantizer("tflite.w8", "tflite", "w8", 3, TfliteWeightsConfig, _quantize_weights, calibrated=False)
+STATIC = Quantizer("tflite.w8a8", "tflite", "w8a8", 4, StaticConfig, _quantize_static, calibrated=True)

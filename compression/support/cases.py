@@ -27,22 +27,30 @@ WITH_PREVIOUS: Mapping[str, Mapping[str, bool | int]] = {"hourglass": {"stem": 2
 """Networks tried with a previous mask too -> their other options then. A stem makes the hourglass shrink the mask and
 enlarge the logits, as the mobile student does."""
 
-STORED: Mapping[str, Mapping[str, Any]] = {"hourglass": {"min_elements": 256}}
+STORED: Mapping[str, Mapping[str, Any]] = {"hourglass": {"min_elements": 256}, "blazeface": {"min_elements": 256}}
 """Network -> settings of the quantizers that round weights and nothing else, where their own would leave more values in
-float32 than the precision may: a hourglass has many small kernels and no large ones."""
+float32 than the precision may: these have many small kernels and no large ones."""
 
-_STORING = ("w8", "pal4", "pal6")
+_STORING = ("w8", "dynamic", "w4", "pal4", "pal6")
 
 REASONS = {
-    ("coreml", "w8a8"): "8-bit activations need their ranges learnt in torch; no quantizer does that yet",
     ("executorch", "w8"): "XNNPACK has no convolution with 8-bit weights and float arithmetic",
     ("*", "pal4"): "only Core ML stores weights as palettes",
     ("*", "pal6"): "only Core ML stores weights as palettes",
-    ("coreml", "mixed"): "no w8a8 to mix with",
+    ("onnx", "w8a16"): "QLinearConv takes 8 bits alone: onnxruntime would round to 16 and compute in float",
+    ("coreml", "w8a16"): "its quantize operation gives int8 or uint8 alone",
+    ("executorch", "w8a16"): "XNNPACK has no type of 16-bit integers",
+    ("onnx", "w4"): "4-bit constants need opset 21, files are written in 18; no quantizer does that yet",
+    ("coreml", "w4"): "needs iOS 18; pal4 has as many bits, and 16 values of its own choice, from iOS 16 on",
+    ("executorch", "w4"): "XNNPACK has 4-bit weights in fully connected layers alone",
+    ("onnx", "dynamic"): "ConvInteger gives int32, which the graph would have to scale; no quantizer does that yet",
+    ("coreml", "dynamic"): "its quantize operation takes a constant step alone",
+    ("executorch", "dynamic"): "XNNPACK has such convolutions, depthwise ones apart; no quantizer does that yet",
     ("*", "mixed"): "searched for on a trained network's validation faces: `export.mixed` of a recipe",
     ("*", "*"): "no quantizer is registered",
 }
-"""(Format, precision) -> why the combination does not exist; the first that fits counts."""
+"""(Format, precision) -> why the combination does not exist; the first that fits counts. Read in ONNX's own schemas, in
+coremltools 9.0 (quantize of iOS 17) and in ExecuTorch 1.5.1 (XNNPACK's schema, partitioner and quantizer)."""
 
 
 Input: TypeAlias = Literal["normalised", "pixels", "previous"]

@@ -28,8 +28,9 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "tflite": ("litert-torch", "ai-edge-quantizer", "ai-edge-litert"),
     "coreml": ("coremltools",),
     "executorch": ("executorch", "torchao"),
+    "coreml.w8a8": ("torchao",),
 }
-"""Packages whose version decides what a format's files hold, torch besides."""
+"""Packages whose version decides what the files of a format hold, or of one of its precisions; torch besides."""
 
 
 def row_hash(case: Case, format: str, precision: str) -> str:
@@ -49,14 +50,17 @@ def row_hash(case: Case, format: str, precision: str) -> str:
         *([_module(made_by, f"{format}.{precision}")] if made_by is not None else []),
         *(["pocketface.converters.pixels"] if case.input == "pixels" else []),
     }
+    tools = (*TOOLS.get(format, ()), *TOOLS.get(f"{format}.{precision}", ()))
     content = [
         msgspec.to_builtins(case),
         case.spec.input_size,
         *([N_CLASSES, case.spec.options, case.quantize.get(f"{format}.{precision}")] * (networks is SEGMENT_MODELS)),
+        # Only where there are any: rows of before settings were known keep their hash.
+        *([case.quantize.get(f"{format}.{precision}")] * (networks is STAGE_MODELS and bool(case.quantize))),
         format,
         precision,
         sorted((name, _source_hash(name)) for name in _with_imports(modules)),
-        [(name, tool_version(name)) for name in ("torch", *TOOLS.get(format, ()))],
+        [(name, tool_version(name)) for name in ("torch", *tools)],
     ]
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
 

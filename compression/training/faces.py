@@ -1,13 +1,10 @@
 """The faces of a run: read, split into training and validation, decoded into caches.
 
-The split is a hash of the photo's name, so that several faces of one photo stay together and adding data moves no
-face across.
+The split is that of ``benchmarks/data/split.py``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,8 @@ import torch
 
 from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.registry import DATASETS
+from pocketface.benchmarks.data.split import hash_share as hash_share
+from pocketface.benchmarks.data.split import split_by_photo
 from pocketface.benchmarks.data.synthetic import render_background
 from pocketface.compression.cache import FaceCache
 from pocketface.compression.recipe import DataSpec
@@ -90,22 +89,6 @@ def check_parts(what: str, train: Sequence[Named], validation: Sequence[Named], 
             expected="at least one of each",
             next=f"Give more {what}s or another data.val_share",
         )
-
-
-def hash_share(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone, so that adding data moves nothing across a split."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-
-
-def split_by_photo(faces: Sequence[Face], share: float) -> tuple[list[Face], list[Face]]:
-    """(training, validation): a photo goes to validation if the hash of its name, as a number in [0, 1), is below
-    ``share``."""
-    train: list[Face] = []
-    validation: list[Face] = []
-    for face in faces:
-        photo = re.sub(r"_\d{1,2}$", "", face.name)  # AFW and HELEN number the faces of a photo: X_1, X_2
-        (validation if hash_share(photo) < share else train).append(face)
-    return train, validation
 
 
 def thin(faces: Sequence[T], count: int) -> list[T]:

@@ -47,8 +47,9 @@ class Operation:
         module: path in the network (``"features.3.conv.0"``), of the module whose weights it reads where the file
             says so, else as the file names it, for fused ones the last; empty without (converters/module_paths.py).
         compute: numpy dtype name of its activations: ``"float32"``, ``"float16"``, ``"int8"``, ``"uint8"``; an
-            operation that runtimes fuse between a dequantize and a quantize has the type of that quantize. Of an
-            operation that converts: what it reads. Empty for bookkeeping with shapes and constants.
+            operation that runtimes fuse between a dequantize and a quantize has the type of that quantize;
+            `DYNAMIC` where the runtime itself rounds float activations to 8 bits. Of an operation that converts: what
+            it reads. Empty for bookkeeping with shapes and constants.
         weights: dtype its constant weights are stored in (``"int8"``, ``"int4"``, ``"uint4-lut"``); empty without.
         outputs: names of its results.
     """
@@ -79,6 +80,10 @@ CONVERSIONS = frozenset(
 
 INTEGERS = frozenset({"int8", "uint8", "int16", "uint16"})
 """What a quantized activation may be stored as."""
+
+DYNAMIC = "dynamic-int8"
+"""What an operation computes in that takes and gives float, and rounds its activations to 8 bits when it runs, each
+time by their own range."""
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,8 @@ class _Program:
             {**self._types, **self._stored},
             quantize="quantize",
             dequantize="dequantize",
-            folded=frozenset({"relu", "clip"}),
-            bounded=_WITHOUT_WEIGHTS | {"relu6", "leaky_relu", "upsample_bilinear", "upsample_nearest_neighbor"},
+            folded=_ACTIVATIONS,
+            bounded=_WITHOUT_WEIGHTS | {"leaky_relu", "upsample_bilinear", "upsample_nearest_neighbor"},
         )
         self.operations = [self._operation(op, node) for op, node in found]
         self.weights: Counter[str] = Counter()
@@ -133,9 +133,10 @@ class _Program:
                 self._stored[name] = self._types[name] if op.type == "const" else self._compressed(op)
                 continue
             inputs = [argument.name for value in op.inputs.values() for argument in value.arguments if argument.name]
-            if op.type in ("quantize", "dequantize"):
-                # Which tensor they read is said by name; the scale may be one too.
-                tensor = op.inputs["input"].arguments[0].name
+            read = next((op.inputs[name] for name in ("input", "x") if name in op.inputs), None)
+            if read is not None and read.arguments and read.arguments[0].name:
+                # Which tensor they read is said by name; a scale or a bound may be one too.
+                tensor = read.arguments[0].name
                 inputs = [tensor, *(name for name in inputs if name != tensor)]
             found.append((op, Node(op.type, tuple(inputs), tuple(output.name for output in op.outputs))))
             for inner in op.blocks:
@@ -200,6 +201,11 @@ class _Program:
             outputs=node.outputs,
         )
 
+
+_ACTIVATIONS = frozenset(
+    {"relu", "relu6", "clip", "silu", "sigmoid", "sigmoid_hard", "tanh", "gelu", "elu", "leaky_relu"}
+)
+"""What coremltools' own quantizers leave between a layer and its quantize, as a part of the layer."""
 
 _WITHOUT_WEIGHTS = frozenset({"cast", "quantize", "dequantize", "clip", "pad", "reshape"})
 """Their constants are scales, bounds, sizes."""

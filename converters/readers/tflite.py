@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from pocketface.converters.module_paths import tflite_path, tflite_weight_path
-from pocketface.converters.readers.base import Contents, Operation, Signature, TensorInfo
+from pocketface.converters.readers.base import DYNAMIC, Contents, Operation, Signature, TensorInfo
 from pocketface.sdk.errors import MissingExtraError
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "CONV_3D", "BATCH_MATMUL")
 """Operations with a kernel and a bias; an int32 constant that they read is a bias, elsewhere it is a shape."""
+
+_HYBRID = frozenset({"int8", "uint8", "int4", "int2"})
 
 _DATA = frozenset({"float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16"})
 
@@ -108,12 +110,16 @@ class _Graph:
         largest = max(weights, key=self.size, default=None)
         activations = [index for index in inputs if index not in self._constant and index not in self._expanded]
         types = [self.dtype(index) for index in (*activations, *(outputs if activations else ()))]
+        compute = next((dtype for dtype in types if dtype in _DATA), "")
+        direct = self.dtype(largest) if kind in WEIGHTED and largest is not None and largest in inputs else ""
+        if compute == "float32" and direct in _HYBRID:
+            compute = DYNAMIC  # no dequantize stands before the kernel: LiteRT brings the activations to its 8 bits
         name = self._tensors[outputs[0]].name.decode() if outputs else ""
         return Operation(
             type=kind,
             name=name,
             module=tflite_weight_path(name) if weights else tflite_path(name),
-            compute=next((dtype for dtype in types if dtype in _DATA), ""),
+            compute=compute,
             weights="" if largest is None or kind in ("DEQUANTIZE", "CAST") else self.dtype(largest),
             outputs=tuple(self._tensors[index].name.decode() for index in outputs),
         )

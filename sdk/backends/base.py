@@ -6,7 +6,7 @@ contract tensor (NCHW; float32 or pixels) --to_file--> file's layout and type --
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -25,14 +25,15 @@ Tensors = dict[str, NDArray[np.float32]]
 class Backend(Protocol):
     """Runs one variant.
 
-    Constructed as ``Backend(path, variant, threads=1)`` with the path of the variant's file or folder, which it must
-    not need any more once it is constructed: a zipped bundle's temporary folder is gone by then.
+    Constructed as ``Backend(path, variant, threads=1, delegate="auto")`` with the path of the variant's file or folder,
+    which it must not need any more once it is constructed: a zipped bundle's temporary folder is gone by then.
     """
 
     executor: str
-    """Runtime and version, e.g. ``"onnxruntime 1.31.1"``."""
+    """Runtime and version, e.g. ``"onnxruntime 1.31.1"``; the delegate behind it, if another than ``auto`` was asked
+    for."""
 
-    def __init__(self, path: Path, variant: Variant, *, threads: int = 1) -> None: ...
+    def __init__(self, path: Path, variant: Variant, *, threads: int = 1, delegate: str = "auto") -> None: ...
 
     @classmethod
     def available(cls) -> bool:
@@ -131,3 +132,28 @@ def checked_names(bindings: Mapping[str, Binding], names: set[str], kind: str, p
                 choices=sorted(names),
                 next="Build the bundle again",
             )
+
+
+def checked_input(name: str, binding: Binding, shape: Sequence[int | str | None], dtype: str, path: Path) -> None:
+    """Refuse a binding whose shape or type is not that of the file's own input, before anything runs.
+
+    Args:
+        name: of the contract.
+        binding: what the manifest says.
+        shape: of the file; a side that is no number of 1 or more may be anything.
+        dtype: of the file, numpy's name.
+        path: of the file, for messages.
+
+    Raises:
+        BundleError: saying both.
+    """
+    fits = len(shape) == len(binding.shape) and all(
+        not isinstance(side, int) or side < 1 or side == wanted
+        for side, wanted in zip(shape, binding.shape, strict=True)
+    )
+    if not fits or dtype != binding.dtype:
+        raise BundleError(
+            f"{path.name}: input {name!r} is {dtype} {tuple(shape)}",
+            expected=f"{binding.dtype} {binding.shape}",
+            next="Build the bundle again",
+        )

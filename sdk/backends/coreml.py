@@ -15,19 +15,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pocketface.sdk.backends.base import Tensor, Tensors, checked_names, feed, from_file
+from pocketface.sdk.backends.delegates import AUTO, checked_delegate
 from pocketface.sdk.errors import BundleError, EnvironmentProblemError, MissingExtraError
 from pocketface.sdk.manifest import Variant
 
+_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "ane": "CPU_AND_NE"}
 _GRAYSCALE, _BGR = 10, 30  # ColorSpace of FeatureTypes.proto
 
 
 class CoreMLBackend:
     """One variant on whichever of CPU, GPU and neural engine Core ML chooses, as in an app.
 
-    Core ML decides on its threads by itself: ``threads`` changes nothing.
+    ``delegate`` is ``cpu``, ``gpu`` or ``ane``: the unit that Core ML may use besides the CPU. It decides on its
+    threads by itself: ``threads`` changes nothing.
     """
 
-    def __init__(self, path: Path, variant: Variant, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, variant: Variant, *, threads: int = 1, delegate: str = AUTO) -> None:
         if not _on_mac():
             raise EnvironmentProblemError(
                 f"{path.name}: Core ML runs on macOS, this is {sys.platform}", next="Use a variant of another format"
@@ -39,10 +42,14 @@ class CoreMLBackend:
         self.executor = "Core ML"
         with contextlib.suppress(PackageNotFoundError):
             self.executor = f"Core ML (coremltools {version('coremltools')})"
+        chosen, units = checked_delegate(delegate, _UNITS, "Core ML"), {}
+        if chosen != AUTO:
+            self.executor += f" ({chosen})"
+            units["compute_units"] = coremltools.ComputeUnit[_UNITS[chosen]]
         self._path, self._variant = path, variant
         try:
             # It compiles a copy of its own: the package is not needed any more afterwards.
-            self._model = coremltools.models.MLModel(str(path))
+            self._model = coremltools.models.MLModel(str(path), **units)
             description = self._model.get_spec().description
         except Exception as error:  # coremltools' exceptions have no common base
             raise _refused(path, error) from error

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketface.sdk.backends.base import Tensor, Tensors, checked_names, feed, from_file, read_model
+from pocketface.sdk.backends.delegates import AUTO, checked_delegate
 from pocketface.sdk.errors import BadInputError, BundleError, MissingExtraError
 from pocketface.sdk.manifest import Binding, Variant
 
@@ -34,13 +35,17 @@ _LOADED: weakref.WeakSet[ExecutorchBackend] = weakref.WeakSet()
 
 
 class ExecutorchBackend:
-    """One variant's ``forward``. Its tensors have no names: a binding's ``tensor`` is the place, ``"0"``, ``"1"``."""
+    """One variant's ``forward``. Its tensors have no names: a binding's ``tensor`` is the place, ``"0"``, ``"1"``.
 
-    def __init__(self, path: Path, variant: Variant, *, threads: int = 1) -> None:
+    Which delegate runs it was decided when the file was made: ``auto`` is the only choice.
+    """
+
+    def __init__(self, path: Path, variant: Variant, *, threads: int = 1, delegate: str = AUTO) -> None:
         if find_spec("executorch") is None:
             raise MissingExtraError("running ExecuTorch", "executorch")
         if threads < 1:
             raise BadInputError(f"threads {threads}", expected="1 or more")
+        checked_delegate(delegate, (), "ExecuTorch, whose files hold their delegate,")
         self.executor = f"ExecuTorch {version('executorch')} (XNNPACK)"
         self._path, self._variant, self._threads = path, variant, threads
         self._data = read_model(path, variant)  # from memory: these bytes are the ones that were hashed

@@ -6,6 +6,7 @@ import os
 
 from pocketface.sdk.data_files import DataFiles
 from pocketface.sdk.errors import ConfigError
+from pocketface.sdk.limits import MAX_POINTS
 from pocketface.sdk.manifest import Scheme
 
 
@@ -13,21 +14,23 @@ def check_scheme(scheme: Scheme, where: str = "") -> None:
     """Refuse a scheme that contradicts itself.
 
     Raises:
-        ConfigError: no points, an index out of range, a flip that is no mirror (doing it twice must give the start), a
-            closed part that does not exist, or a wrong number of names.
+        ConfigError: no points or more than ``MAX_POINTS``, an index out of range, a flip that is no mirror (doing it
+            twice must give the start), a closed part that does not exist, or a wrong number of names.
     """
     n = scheme.points
 
     def wrong(what: str, expected: str) -> ConfigError:
         return ConfigError(f"scheme {where or scheme.name}: {what}", expected=expected, next="Correct the scheme")
 
-    if n < 1:
-        raise wrong(f"{n} points", "at least 1")
+    if not 1 <= n <= MAX_POINTS:
+        raise wrong(f"{n} points", f"1 to {MAX_POINTS}")
     for part, indices in scheme.parts.items():
         if any(not 0 <= index < n for index in indices):
             raise wrong(f"part {part!r} names a landmark out of range", f"indices from 0 to {n - 1}")
     if scheme.flip and (
-        sorted(scheme.flip) != list(range(n)) or any(scheme.flip[scheme.flip[i]] != i for i in range(n))
+        len(scheme.flip) != n  # before anything is made that has n of something
+        or sorted(scheme.flip) != list(range(n))
+        or any(scheme.flip[scheme.flip[i]] != i for i in range(n))
     ):
         raise wrong("flip is no mirror", f"a permutation of 0 to {n - 1} that undoes itself")
     if unknown := [part for part in scheme.closed if part not in scheme.parts]:

@@ -15,6 +15,7 @@ from pocketface.compression.pipeline.context import Context
 from pocketface.compression.pipeline.measure import tolerances
 from pocketface.compression.pipeline.mixed import FOUND, check_mixed, sensitivity_of
 from pocketface.compression.pipeline.run import RunResult, compress, run_recipe
+from pocketface.compression.quantize.registry import QUANTIZERS
 from pocketface.compression.quantize.report import report
 from pocketface.compression.recipe import GateSpec, MixedSpec
 from pocketface.converters.verify import verify_bundle
@@ -131,11 +132,14 @@ def test_its_bound_is_the_one_it_was_searched_for():
     assert tolerances(GateSpec(max_nme_increase={"w8a8": 0.3}), "w8a8", spec).max_nme_increase == 0.3
 
 
-def test_what_cannot_be_mixed_is_refused_before_anything_is_trained():
+def test_what_cannot_be_mixed_is_refused_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match=r"export\.mixed"):
         recipe(0.1, mixed={"tflite": {}})
-    with pytest.raises(ConfigError, match="coreml"):
-        check_mixed(recipe(0.1, formats={"coreml": ["fp32"]}, mixed={"coreml": {}}).export)
+    without = [name for name in QUANTIZERS if name != "coreml.w8a8"]  # every format has one by now
+    with monkeypatch.context() as patch:
+        patch.setattr("pocketface.compression.pipeline.mixed.QUANTIZERS", without)
+        with pytest.raises(ConfigError, match="'coreml' has no w8a8"):
+            check_mixed(recipe(0.1, formats={"coreml": ["fp32"]}, mixed={"coreml": {}}).export)
     with pytest.raises(ConfigError, match=r"export\.mixed"):
         refuse_searches(recipe(0.1).export)
     for wrong in ({"max_increase": 0.0}, {"depth": 0}, {"most": -1}, {"faces": -1}):

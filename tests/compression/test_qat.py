@@ -211,3 +211,21 @@ class Choosy(nn.Module):
 def test_a_network_that_is_no_graph_is_refused():
     with pytest.raises(ConfigError, match="graph"):
         rounded(nn.Sequential(nn.Conv2d(3, 3, 1), Choosy()), SIZE, QatConfig())
+
+
+def test_one_strange_crop_changes_nothing_for_the_others():
+    """Heads normalise by standing statistics: a face reads the same beside any other crop."""
+    torch.manual_seed(3)
+    net = copy.deepcopy(tiny())
+    net.use_spatial_head()
+    net.points[1] = randomised(nn.BatchNorm2d(64)).train()
+    before = copy.deepcopy(net.state_dict())
+    faces = torch.from_numpy(np.array(inputs(4)))
+    with simulated(net.train(), QatConfig(keep_float=("features",))):
+        alone = net(faces)[0]
+        beside = net(torch.cat((faces, 50 * torch.ones_like(faces[:1]))))[0][:4]
+        alone.square().sum().backward()
+        assert net.points[1].norm.weight.grad.abs().sum() > 0  # its scale trains
+    torch.testing.assert_close(beside, alone)
+    assert isinstance(net.points[1], nn.BatchNorm2d)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

@@ -179,7 +179,7 @@ def test_the_reports_integer_operations_are_those_that_onnxruntime_runs(tmp_path
     assert static.weight_only_operations == run["Gemm"] == len(HEADS)
     assert run["Conv"] + run["FusedConv"] == 1  # the first
     assert "int8" in str(static)
-    assert "5 on 8-bit activations, 2 on 8-bit weights alone" in str(static)
+    assert "5 on integer activations, 2 on 8-bit weights alone" in str(static)
     assert static.to_dict()["weights"] == static.weights
 
 

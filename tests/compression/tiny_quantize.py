@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from executorch_files import method
@@ -108,6 +109,17 @@ class Operation:
         return self.inputs[0]["dtype"] == np.int8 and self.output["dtype"] == np.int8
 
 
+def mil_operations(path: Path) -> list[Any]:
+    """All operations of a Core ML package in order, as coremltools' own loader gives them; constants are left out."""
+    import coremltools as ct
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    spec = ct.utils.load_spec(str(path))
+    weights = path / "Data" / "com.apple.CoreML" / "weights"
+    program = load(spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights))
+    return [operation for operation in program.functions["main"].operations if operation.op_type != "const"]
+
+
 def tflite_operations(item: Exported) -> list[Operation]:
     """All operations in order; what LiteRT says of the file, without any delegate that would fuse them."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -127,3 +139,35 @@ def tflite_operations(item: Exported) -> list[Operation]:
         )
         for op in listed
     ]
+
+
+class Layer(NamedTuple):
+    """A convolution or fully connected layer of a TFLite file, types as the schema spells them.
+
+    ``expanded``: a dequantize stands between the stored weights and the layer. ``bias`` is empty where it has none.
+    """
+
+    activations: str
+    weights: str
+    expanded: bool
+    bias: str
+
+
+def tflite_layers(item: Exported) -> dict[str, Layer]:
+    """Module -> its layer, straight from the flatbuffer; the tiny network's modules in order."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(item.path))
+    schema, graph = flatbuffer_utils.schema_fb, model.subgraphs[0]
+    types = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+    kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    listed = [(kinds[model.operatorCodes[op.opcodeIndex].builtinCode], op) for op in graph.operators]
+    stored = {op.outputs[0]: op.inputs[0] for kind, op in listed if kind == "DEQUANTIZE"}
+    found = []
+    for kind, op in listed:
+        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            image, weights, *bias = (int(index) for index in op.inputs)
+            kept = stored.get(weights, weights)
+            names = [types[graph.tensors[index].type] for index in (image, kept, *(i for i in bias if i >= 0))]
+            found.append(Layer(names[0], names[1], weights in stored, names[2] if len(names) > 2 else ""))
+    return dict(zip(modules(), found, strict=True))

@@ -234,7 +234,7 @@ def test_where_nothing_is_documented_nothing_is_claimed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "w8a8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "w8a8", "dynamic"])
 def test_xnnpack_takes_what_its_list_says(precision: str) -> None:
     """LiteRT's own delegate: one node from the file's inputs to its outputs has taken everything in between."""
     from ai_edge_litert.interpreter import Interpreter

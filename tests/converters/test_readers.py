@@ -171,10 +171,10 @@ def test_layers_and_weights_are_the_networks(format: str, precision: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["onnx.w8a8", "tflite.w8a8"])
+@pytest.mark.parametrize("name", ["onnx.w8a8", "tflite.w8a8", "coreml.w8a8"])
 def test_static_int8_keeps_the_first_layer_and_the_heads_in_float(name: str) -> None:
     inside = layers(read_contents(name.split(".")[0], quantized(name).path).operations)
-    kind = "uint8" if name.startswith("onnx") else "int8"
+    kind = "int8" if name.startswith("tflite") else "uint8"
     between = [(kind, "int8")] * (len(modules()) - 3)
     expected = [("float32", "float32"), *between, ("float32", "int8"), ("float32", "int8")]
     assert [(item.compute, item.weights) for item in inside] == expected

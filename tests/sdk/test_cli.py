@@ -204,7 +204,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_run_in_a_process_of_its_own(made: Path) -> None:
-    done = python(MAIN, "run", "photo.png", "--bundle", "bundle", "--out", "out.png", "--json", "out.json", cwd=made)
+    words = ["--bundle", "bundle", "--whole", "--out", "out.png", "--json", "out.json"]
+    done = python(MAIN, "run", "photo.png", *words, cwd=made)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("face 1: 68 points")
     assert (made / "out.png").exists()

@@ -12,7 +12,6 @@ from typer.testing import CliRunner, Result
 
 from pocketface.sdk import load, read_image
 from pocketface.sdk.cli import app
-from pocketface.sdk.commands import VIDEO
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +38,12 @@ def refused(result: Result, code: int, *texts: str) -> None:
 
 def test_run_from_photo_to_picture_and_json(made: Path, tmp_path: Path) -> None:
     out, report = tmp_path / "new" / "out.png", tmp_path / "new" / "out.json"
-    result = call("run", made / "photo.png", "--bundle", made / "bundle", "--out", out, "--json", report)
+    words = ["--bundle", made / "bundle", "--whole", "--out", out, "--json", report]
+    result = call("run", made / "photo.png", *words)
     assert result.exit_code == 0, result.output
     assert "face 1: 68 points (ibug68), score 0." in result.stdout
     assert "tiny fp32.onnx by onnxruntime" in result.stdout
-    faces = load(made / "bundle")(made / "photo.png")
+    faces = load(made / "bundle", detector=None)(made / "photo.png")
     content = json.loads(report.read_text())
     assert content["faces"] == [faces[0].to_dict()]
     assert (content["width"], content["height"], content["variant"]) == (200, 160, "fp32.onnx")
@@ -65,6 +65,21 @@ def test_run_with_boxes_variant_threads_and_json_on_standard_output(made: Path) 
         np.testing.assert_allclose(face["points"], other.points, atol=1e-4)
 
 
+def test_run_against_another_bundle_shows_both(made: Path, tmp_path: Path) -> None:
+    out, alone = tmp_path / "both.png", tmp_path / "alone.png"
+    words = ["run", made / "photo.png", "--bundle", made / "bundle", "--delegate", "cpu"]
+    result = call(*words, "--against", made / "tiny.pface", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "(cpu)" in result.stdout
+    assert call(*words, "--out", alone).exit_code == 0
+    both, one = read_image(out), read_image(alone)
+    assert both.shape == (160, 200 + 4 + 200, 3)
+    # The same network twice: the same drawing twice, under a label each.
+    np.testing.assert_array_equal(both[40:, :200], one[40:])
+    np.testing.assert_array_equal(both[40:, 204:], one[40:])
+    assert (both[:, 200:204] == 255).all()
+
+
 def test_run_never_overwrites_without_force(made: Path, tmp_path: Path) -> None:
     words = ["run", made / "photo.png", "--bundle", made / "bundle"]
     for option, name in (("--out", "out.png"), ("--json", "out.json")):
@@ -73,12 +88,6 @@ def test_run_never_overwrites_without_force(made: Path, tmp_path: Path) -> None:
         assert (tmp_path / name).read_text() == "mine"
         assert call(*words, option, tmp_path / name, "--force").exit_code == 0
         assert (tmp_path / name).read_bytes() != b"mine"
-
-
-@pytest.mark.parametrize("suffix", VIDEO)
-def test_run_refuses_videos_in_a_clear_sentence(made: Path, suffix: str) -> None:
-    result = call("run", f"clip{suffix.upper()}", "--bundle", made / "bundle")
-    refused(result, 2, "is a video, which this version does not read", "ffmpeg -i")
 
 
 @pytest.mark.parametrize(
@@ -93,9 +102,13 @@ def test_run_refuses_videos_in_a_clear_sentence(made: Path, suffix: str) -> None
         (["PHOTO", "--variant", "fp16.coreml"], 3, "nothing here can run. Valid: fp32.onnx, w8a8.onnx"),
         (["PHOTO", "--threads", "0"], 2, "threads 0, expected a whole number from 1"),
         (["PHOTO", "--threads", "many"], 2, "--threads"),
+        (["PHOTO", "--delegate", "npu"], 3, "no delegate 'npu' on this machine. Valid: auto"),
+        (["PHOTO", "--against", "other"], 2, "--against without --out"),
         (["PHOTO", "--out", "x.xyz"], 2, "cannot write images of type '.xyz'. Valid: .png"),
         (["PHOTO", "--colour", "red"], 2, "No such option: --colour"),
-        ([], 2, "Try pocketface run --help"),
+        ([], 2, "nothing to look at, expected one photo or video, or a camera"),
+        (["PHOTO", "--camera", "0"], 2, "a file and a camera"),
+        (["PHOTO", "--seconds", "3"], 2, "--seconds 3 for a photo"),
     ],
 )
 def test_run_refuses_bad_input_in_one_line(made: Path, words: list[str], code: int, text: str) -> None:

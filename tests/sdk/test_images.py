@@ -1,5 +1,7 @@
 import contextlib
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -211,3 +213,9 @@ def test_write_refuses_unknown_suffixes_and_what_is_no_image(tmp_path: Path) -> 
 def test_writers_name_real_formats() -> None:
     Image.init()
     assert set(images.WRITERS.values()) <= set(Image.SAVE)
+
+
+def test_importing_the_sdk_imports_neither_pillow_nor_a_command_line() -> None:
+    code = "import sys, pocketface.sdk; print({'PIL', 'typer', 'rich', 'importlib.metadata'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

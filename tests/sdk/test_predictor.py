@@ -187,7 +187,7 @@ def test_load_leaves_no_unpacked_files(folder: Path, tmp_path: Path, monkeypatch
     place = tmp_path / "unpacked"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    predictor = load(zip_bundle(folder, tmp_path / "a.pface"), variant="w8a8.onnx", threads=2)
+    predictor = load(zip_bundle(folder, tmp_path / "a.pface"), variant="w8a8.onnx", threads=2, detector=None)
     assert list(place.iterdir()) == []
     assert predictor.variant.id == "w8a8.onnx"
     assert len(predictor(picture())[0].points) == 68

@@ -135,7 +135,7 @@ def test_a_sound_file_agrees_in_every_module(format: str, precision: str) -> Non
     assert [item.module for item in found.worst(1)] == [max(found.compared, key=lambda item: item.relative).module]
 
 
-@pytest.mark.parametrize("name", ["onnx.w8", "onnx.w8a8", "tflite.w8", "tflite.w8a8"])
+@pytest.mark.parametrize("name", ["onnx.w8", "onnx.w8a8", "tflite.w8", "tflite.w8a8", "tflite.w8a16", "tflite.dynamic"])
 def test_a_quantized_file_names_no_place(name: str) -> None:
     found = located(quantized(name))
     assert found.status == "agrees"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 import types
 from pathlib import Path
@@ -37,11 +38,13 @@ class _Model:
     space: int | None = None
     failure: Exception | None = None
     fed: dict[str, Any]
+    options: dict[str, Any]
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, **options: Any) -> None:
         if self.failure:
             raise self.failure
         self.path = path
+        _Model.options = options
 
     def get_spec(self) -> Any:
         feature = types.SimpleNamespace
@@ -59,6 +62,7 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> type[_Model]:
     """A Mac with coremltools."""
     fake = types.ModuleType("coremltools")
     fake.models = types.SimpleNamespace(MLModel=_Model)  # type: ignore[attr-defined]
+    fake.ComputeUnit = enum.Enum("ComputeUnit", "ALL CPU_ONLY CPU_AND_GPU CPU_AND_NE")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "coremltools", fake)
     monkeypatch.setattr(module, "sys", types.SimpleNamespace(platform="darwin"))
     monkeypatch.setattr(module, "find_spec", lambda name: object() if name == "coremltools" else None)
@@ -139,3 +143,15 @@ def test_elsewhere_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not CoreMLBackend.available()
     with pytest.raises(EnvironmentProblemError, match="runs on macOS, this is linux"):
         CoreMLBackend(PATH, variant())
+
+
+def test_the_delegate_is_a_compute_unit(mac: type[_Model]) -> None:
+    assert CoreMLBackend(PATH, variant()).executor.startswith("Core ML")
+    assert mac.options == {}
+    backend = CoreMLBackend(PATH, variant(), delegate="ane")
+    assert mac.options["compute_units"].name == "CPU_AND_NE"
+    assert backend.executor.endswith(" (ane)")
+    with pytest.raises(
+        EnvironmentProblemError, match=r"no delegate 'tpu' on this machine\. Valid: auto, cpu, gpu, ane"
+    ):
+        CoreMLBackend(PATH, variant(), delegate="tpu")

@@ -9,7 +9,7 @@ import pytest
 
 from pocketface.sdk.backends import tflite as module
 from pocketface.sdk.backends.tflite import TfliteBackend
-from pocketface.sdk.errors import BundleError, MissingExtraError
+from pocketface.sdk.errors import BundleError, EnvironmentProblemError, MissingExtraError
 from pocketface.sdk.manifest import Binding, Tolerances, Variant
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
@@ -205,3 +205,19 @@ def test_falls_back_to_tflite_runtime_and_names_the_extra(tmp_path: Path, monkey
     backend = TfliteBackend(path, NAMED)
     assert backend.executor == "TFLite"  # its distribution is not installed here, so no version is known
     assert backend.run({"image": IMAGE})["score"].shape == (1,)
+
+
+@pytest.mark.parametrize(("delegate", "said"), [("auto", ""), ("cpu", " (cpu)"), ("xnnpack", " (xnnpack)")])
+def test_each_delegate_gives_the_same_and_is_named(tmp_path: Path, delegate: str, said: str) -> None:
+    backend = TfliteBackend(save(tmp_path), NAMED, delegate=delegate)
+    assert backend.executor.endswith(said)
+    assert ("(" in backend.executor) == bool(said)
+    np.testing.assert_allclose(backend.run({"image": IMAGE})["points"], expected(IMAGE)[0], atol=1e-4)
+
+
+def test_delegates_that_are_not_there(tmp_path: Path) -> None:
+    path = save(tmp_path)
+    with pytest.raises(EnvironmentProblemError, match=r"no delegate 'gpu' on this machine\. Valid: auto, cpu, xnnpack"):
+        TfliteBackend(path, NAMED, delegate="gpu")
+    with pytest.raises(EnvironmentProblemError, match=r"cannot load the delegate .*nothing\.so"):
+        TfliteBackend(path, NAMED, delegate=str(tmp_path / "nothing.so"))

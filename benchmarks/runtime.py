@@ -1,0 +1,86 @@
+"""Everything on the runtime's page: ``python -m pocketface.benchmarks.runtime BUNDLE --data 300w --out runs/runtime``.
+
+Then ``pocketface results runs/runtime --page docs/results/runtime.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pocketface.benchmarks.data.registry import DATASETS
+from pocketface.benchmarks.papers.common import RESULTS
+from pocketface.benchmarks.papers.runtime import PARTS, collect
+from pocketface.sdk.errors import PocketfaceError
+from pocketface.sdk.face_detector import load_detector
+from pocketface.sdk.files import refuse_existing, write_atomic
+from pocketface.sdk.predictor import load
+from pocketface.sdk.progress import track
+from pocketface.sdk.shipped import bundle_path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m pocketface.benchmarks.runtime", description=__doc__)
+    parser.add_argument("bundle", help="folder, .pface file or name, of landmarks")
+    parser.add_argument("--data", type=Path, required=True, help="root of annotated faces, one a picture")
+    parser.add_argument("--format", default="300w", choices=sorted(DATASETS))
+    parser.add_argument("--folder", action="append", help="part of the data to take; may be given again")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
+    for name in PARTS:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=Path, help=f"figures of {name}, as its command stored them"
+        )
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--force", action="store_true", help="replace a file that exists")
+    given = parser.parse_args(arguments)
+    try:
+        run(given)
+    except PocketfaceError as error:
+        print(f"pocketface: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run(given: argparse.Namespace) -> None:
+    """Measure, collect, write."""
+    target = given.out / RESULTS
+    refuse_existing(target, given.force)
+    predictor, detector = load(given.bundle, detector=None), load_detector()
+    reader, folders = DATASETS[given.format], tuple(given.folder or ())
+    faces = reader(given.data, folders=folders, scheme=predictor.stage.marks)
+    with track("faces", len(faces)) as step:
+        found = collect(
+            bundle_path(given.bundle),
+            predictor,
+            detector,
+            faces,
+            data=given.format,
+            split=" ".join(folders),
+            licence=reader.licence,
+            parts={name: getattr(given, name) for name in PARTS if getattr(given, name) is not None},
+            commit=_commit(),
+            rounds=given.rounds,
+            frames=given.frames,
+            progress=lambda done, _: step(done),
+        )
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, msgspec.json.format(msgspec.json.encode(found), indent=1), force=True)
+    print(f"wrote {target}")
+
+
+def _commit() -> str:
+    """Of the checkout that this runs from; empty outside of one."""
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

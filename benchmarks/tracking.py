@@ -1,0 +1,270 @@
+"""Margin and smoothing of the tracker, measured on moving faces whose landmarks are known in every frame:
+``python -m pocketface.benchmarks.tracking_command BUNDLE``.
+
+stills --camera path (data/motion.py), noise of each frame's own--> frames --Tracker, one margin--> raw landmarks
+    --One-Euro, each setting--> smoothed landmarks --> NME, jitter, lag; lost frames
+
+Boxes come from raw landmarks, so that smoothing changes no box: the network runs once a margin, and every filter is
+tried on what it gave. Without noise of its own a frame of a still would be steadier than any camera's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketface.benchmarks.data.degrade import inter_ocular
+from pocketface.benchmarks.data.face import Face
+from pocketface.benchmarks.data.motion import Frame, MotionSpec, frames
+from pocketface.benchmarks.mask_video import noisy
+from pocketface.sdk.errors import BadInputError
+from pocketface.sdk.geometry import Box
+from pocketface.sdk.manifest import Part
+from pocketface.sdk.predictor import Predictor
+from pocketface.sdk.results import Landmarks
+from pocketface.sdk.video.one_euro import OneEuro, OneEuroSettings
+from pocketface.sdk.video.settings import TrackerSettings
+from pocketface.sdk.video.tracker import Tracker
+
+MARGINS = (1.0, 1.05, 1.1, 1.2)
+MIN_CUTOFFS = (0.5, 1.0, 2.0, 4.0)
+BETAS = (3.0, 10.0, 30.0, 100.0)
+ALLOWED = 1.03
+"""The NME that smoothing may cost: this factor on what there is without."""
+
+
+class Row(Part, frozen=True, kw_only=True):
+    """How the faces are filmed.
+
+    Attributes:
+        every: one frame of so many is kept.
+        noise: standard deviation of each frame's own noise, grey levels.
+        motion: what shift, zoom and roll of the camera are multiplied by.
+    """
+
+    every: int = 1
+    noise: float = 8.0
+    motion: float = 1.0
+
+
+ROWS = {"calm": Row(motion=0.2), "brisk": Row(), "brisk, 6 fps": Row(every=5)}
+"""Someone who talks to the camera; the movement of the video protocol; the same at a low frame rate."""
+
+
+class TrackingFigures(Part, frozen=True, kw_only=True):
+    """One setting on one row.
+
+    Attributes:
+        row: of ``ROWS``.
+        margin: of the next box.
+        min_cutoff, beta: of the filter; None without one.
+        nme: mean error in percent of the inter-ocular distance, over the frames in which the face was seen, but for
+            each clip's first, whose box was given.
+        jitter: mean length of the change of the error from one frame to the next, in the same percent: what trembles,
+            the true movement taken out.
+        lag_ms: time by which the landmarks are behind, in milliseconds: the error, less its mean over the clip, is
+            fitted by the true velocity times minus the lag, by least squares over all frames and points.
+        lost: frames in which the face was not seen, percent.
+    """
+
+    row: str
+    margin: float
+    min_cutoff: float | None
+    beta: float | None
+    nme: float
+    jitter: float
+    lag_ms: float
+    lost: float
+
+
+# Compared by identity, as the arrays it holds.
+@dataclass(frozen=True, eq=False)
+class Trail:
+    """One face followed through one clip, unfiltered.
+
+    Attributes:
+        times: (k,) seconds, of the frames in which it was seen.
+        numbers: (k,) which frames these are.
+        ids: (k,) the tracker's id: a filter begins anew where it changes.
+        points, truth: (k, n, 2) pixels.
+        frames: how many there were.
+    """
+
+    times: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    points: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    frames: int
+
+
+def film(face: Face, row: Row, motion: MotionSpec, normaliser: tuple[int, int], seed: int = 0) -> list[Frame]:
+    """The frames of one face under one row."""
+    digest = hashlib.sha256(f"pocketface tracking 1\n{int(seed)}\n{face.name}".encode()).digest()
+    random = np.random.RandomState(np.frombuffer(digest, "<u4"))
+    scaled = {name: row.motion * getattr(motion, name) for name in ("reach", "zoom", "roll")}
+    spec = msgspec.structs.replace(motion, **scaled)
+    clip = frames(face, spec, normaliser=normaliser, seed=seed, every=row.every)
+    return [Frame(noisy(frame.image, row.noise, random), frame.points) for frame in clip]
+
+
+def follow(
+    predictor: Callable[..., list[Landmarks]], clip: Sequence[Frame], step: float, settings: TrackerSettings
+) -> Trail:
+    """Follow a clip's face from its first, true box on.
+
+    Args:
+        predictor: of landmarks.
+        clip: two frames or more.
+        step: seconds from frame to frame.
+        settings: of the tracker; smoothing and cuts are left out.
+    """
+    plain = TrackerSettings(margin=settings.margin, min_score=settings.min_score, smoothing=None, cut=None)
+    tracker = Tracker(predictor, None, plain, boxes=[Box.around(clip[0].points)])
+    seen = []
+    for number, frame in enumerate(clip):
+        for face in tracker(frame.image, number * step)[:1]:
+            seen.append((number * step, number, face.id, face.points, frame.points))
+    shape = (0, *clip[0].points.shape)
+    times, numbers, ids, points, truth = zip(*seen, strict=True) if seen else ((), (), (), (), ())
+    return Trail(
+        np.array(times, np.float64),
+        np.array(numbers, np.int64),
+        np.array(ids, np.int64),
+        np.array(points, np.float32).reshape(shape if not seen else (-1, *shape[1:])),
+        np.array(truth, np.float32).reshape(shape if not seen else (-1, *shape[1:])),
+        len(clip),
+    )
+
+
+def smoothed(trail: Trail, settings: OneEuroSettings | None) -> NDArray[np.float32]:
+    """(k, n, 2): the trail's points as the tracker would smooth them."""
+    if settings is None:
+        return trail.points
+    filter, result, last = OneEuro(settings), np.empty_like(trail.points), None
+    for index, points in enumerate(trail.points):
+        if last is not None and trail.ids[index] != last:
+            filter.reset()
+        last = trail.ids[index]
+        size = float((points.max(axis=0) - points.min(axis=0)).max())
+        result[index] = filter(points, float(trail.times[index]), size)
+    return result
+
+
+def figures(
+    trails: Sequence[Trail], row: str, margin: float, settings: OneEuroSettings | None, normaliser: tuple[int, int]
+) -> TrackingFigures:
+    """What one setting comes to on the trails of one row and margin.
+
+    Raises:
+        BadInputError: no face was seen in two frames in a row.
+    """
+    errors, jumps, against, squares = [], [], 0.0, 0.0
+    for trail in trails:
+        if not len(trail.times):
+            continue
+        unit = np.array([inter_ocular(truth, normaliser) for truth in trail.truth])[:, None, None]
+        error = (smoothed(trail, settings).astype(np.float64) - trail.truth) / unit
+        later = trail.numbers > 0
+        errors.append(np.linalg.norm(error[later], axis=2).mean(axis=1))
+        neighbours = np.flatnonzero(np.diff(trail.numbers) == 1)
+        if not len(neighbours):
+            continue
+        steps = np.diff(trail.times)[neighbours][:, None, None]
+        velocity = (trail.truth[neighbours + 1].astype(np.float64) - trail.truth[neighbours]) / unit[1:][neighbours]
+        velocity /= steps
+        jumps.append(np.linalg.norm(error[neighbours + 1] - error[neighbours], axis=2).ravel())
+        centred = (error - error.mean(axis=0))[neighbours + 1]
+        against += float((centred * velocity).sum())
+        squares += float((velocity**2).sum())
+    if not jumps or not squares:
+        raise BadInputError(f"{row}, margin {margin:g}: no face was followed", expected="moving faces that are seen")
+    total = sum(trail.frames for trail in trails)
+    return TrackingFigures(
+        row=row,
+        margin=margin,
+        min_cutoff=None if settings is None else settings.min_cutoff,
+        beta=None if settings is None else settings.beta,
+        nme=100 * float(np.concatenate(errors).mean()),
+        jitter=100 * float(np.concatenate(jumps).mean()),
+        lag_ms=-1000 * against / squares,
+        lost=100 * (1 - sum(len(trail.times) for trail in trails) / total),
+    )
+
+
+def sweep(
+    predictor: Predictor,
+    faces: Sequence[Face],
+    *,
+    rows: dict[str, Row] | None = None,
+    margins: Sequence[float] = MARGINS,
+    min_cutoffs: Sequence[float] = MIN_CUTOFFS,
+    betas: Sequence[float] = BETAS,
+    motion: MotionSpec | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[TrackingFigures]:
+    """Every margin and filter on every row.
+
+    Args:
+        predictor: a variant or a chain, loaded.
+        faces: annotated in its scheme.
+        rows: how they are filmed; None takes ``ROWS``.
+        margins, min_cutoffs, betas: the grid; without a filter is always tried, too.
+        motion: how the camera moves.
+        seed: of movement and noise.
+        progress: told the number of faces done.
+    """
+    rows, spec = rows or ROWS, motion or MotionSpec()
+    normaliser = predictor.stage.marks.normaliser
+    trails: dict[tuple[str, float], list[Trail]] = {(row, margin): [] for row in rows for margin in margins}
+    for done, face in enumerate(faces, 1):
+        for name, row in rows.items():
+            clip = film(face, row, spec, normaliser, seed)
+            for margin in margins:
+                trails[name, margin].append(
+                    follow(predictor, clip, row.every / spec.fps, TrackerSettings(margin=margin))
+                )
+        if progress is not None:
+            progress(done)
+    filters = [None, *(OneEuroSettings(cutoff, beta) for cutoff in min_cutoffs for beta in betas)]
+    return [
+        figures(found, row, margin, settings, normaliser)
+        for (row, margin), found in trails.items()
+        for settings in filters
+    ]
+
+
+def choose(found: Sequence[TrackingFigures]) -> tuple[float, OneEuroSettings | None]:
+    """The margin and the filter to take.
+
+    The margin with the least NME without a filter, a lost frame counted as an error of 100 %; then the filter with the
+    least jitter, as a share of that without, of those whose NME is at most 3 % above that without. All are means over
+    the rows.
+    """
+    by_setting: dict[tuple[float, float | None, float | None], list[TrackingFigures]] = {}
+    for row in found:
+        by_setting.setdefault((row.margin, row.min_cutoff, row.beta), []).append(row)
+
+    def mean(values: Iterable[float]) -> float:
+        return statistics.fmean(values)
+
+    def nme(margin: float, cutoff: float | None, beta: float | None) -> float:
+        rows = by_setting[margin, cutoff, beta]
+        return mean(row.nme * (1 - row.lost / 100) + row.lost for row in rows)
+
+    margin = min(dict.fromkeys(key[0] for key in by_setting), key=lambda value: nme(value, None, None))
+    plain = {row.row: row.jitter for row in by_setting[margin, None, None]}
+
+    def jitter(key: tuple[float, float | None, float | None]) -> float:
+        return mean(row.jitter / plain[row.row] for row in by_setting[key])
+
+    bound = ALLOWED * nme(margin, None, None)
+    _, cutoff, beta = min((key for key in by_setting if key[0] == margin and nme(*key) <= bound), key=jitter)
+    return margin, None if cutoff is None or beta is None else OneEuroSettings(cutoff, beta)

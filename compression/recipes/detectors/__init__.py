@@ -1,0 +1,1 @@
+"""Recipes of detectors' bundles: weights that exist, no training."""

@@ -1,0 +1,95 @@
+"""The fuzzer finds nothing in a few hundred mutants (docs/results/runtime/fuzz.json: 20 000); and it would find what
+it is there for, shown by readers that are made to fail on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from bundle_factory import make_bundle
+
+from pocketface.benchmarks.fuzz.campaign import Counts, campaign
+from pocketface.benchmarks.fuzz.mutants import KINDS, mutant
+from pocketface.benchmarks.fuzz.worker import read_files
+from pocketface.sdk.bundle import open_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(
+        tmp_path_factory.mktemp("fuzz") / "bundle", size=16, points=4, variants=("fp32.onnx", "fp16.coreml")
+    )
+
+
+def test_the_same_number_is_the_same_mutant(bundle: Path) -> None:
+    files = read_files(bundle)
+    for number in range(2 * len(KINDS)):
+        assert mutant(files, 5, number) == mutant(files, 5, number)
+    assert mutant(files, 5, 0) != mutant(files, 6, 0)
+    assert mutant(files, 5, 1, mended=True) == mutant(files, 5, 1, mended=True)
+    assert read_files(bundle) == files  # none of them touched the original
+
+
+def test_nothing_is_found(bundle: Path) -> None:
+    counts = campaign(bundle, mutants=330, seed=1)
+    assert counts.findings == []
+    assert counts.mutants == 330
+    assert set(counts.kinds) == set(KINDS)
+    assert counts.results["refused"] > 200
+    assert 0 < counts.results["opened"] < 100
+    through = campaign(bundle, mutants=60, seed=1, mended=True)
+    assert [item for item in through.findings if item["result"] not in ("crashed", "hung")] == []
+    assert through.results["opened"] > 10  # the mended hashes let them through to the runtime
+
+
+def with_a_bad_reader(
+    bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, code: str, limit: float = 60.0
+) -> Counts:
+    """What is counted when opening a bundle does this instead."""
+    folder.mkdir()
+    lines = ["import os, time, threading", "import pocketface.benchmarks.fuzz.trial as trial", "def bad(path):"]
+    lines += [f"    {line}" for line in code.splitlines()] + ["trial.open_bundle = bad"]
+    (folder / "sitecustomize.py").write_text("\n".join(lines) + "\n")
+    old = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *([old] if old else [])]))
+    return campaign(bundle, mutants=2, limit=limit)
+
+
+def test_a_crash_does_not_end_it(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = with_a_bad_reader(bundle, tmp_path / "bad", monkeypatch, "os.abort()")
+    assert [(item["number"], item["result"]) for item in counts.findings] == [(0, "crashed"), (1, "crashed")]
+    assert "SIGABRT" in counts.findings[0]["detail"]
+
+
+def test_a_hang_does_not_stop_it(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = with_a_bad_reader(bundle, tmp_path / "bad", monkeypatch, "threading.Event().wait()", limit=3.0)
+    assert [(item["number"], item["result"]) for item in counts.findings] == [(0, "hung"), (1, "hung")]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('{there}', 'w').close()",
+        "os.close(os.open('{there}', os.O_CREAT | os.O_WRONLY))",
+        "os.mkdir('{there}')",
+        "os.symlink('x', '{there}')",
+        "os.rename(path, '{there}') if os.path.isfile(path) else open('here', 'x').close()",
+    ],
+)
+def test_a_write_outside_is_seen(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    code = "try:\n    " + code.format(there=tmp_path / "evil") + "\nexcept FileExistsError: pass\nraise KeyError(path)"
+    counts = with_a_bad_reader(bundle, tmp_path / "bad", monkeypatch, code)
+    assert counts.results["wrote"] == 2
+
+
+def test_an_error_of_another_type_is_seen(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = with_a_bad_reader(bundle, tmp_path / "bad", monkeypatch, "raise KeyError('boo')")
+    assert counts.results["untyped"] == 2
+    assert "KeyError: 'boo'" in counts.findings[0]["detail"]
+
+
+def test_the_bundle_itself_is_fine(bundle: Path) -> None:
+    with open_bundle(bundle) as opened:
+        assert len(opened.golden()) == 2
