@@ -24,7 +24,8 @@ from pocketface.benchmarks.data.synthetic import render_face
 from pocketface.compression.models.registry import ModelSpec, build_network
 from pocketface.compression.models.segment_blocks import PreviousInput, SegmentNet
 from pocketface.compression.quantize.inputs import with_others
-from pocketface.compression.variants import make
+from pocketface.compression.quantize.registry import QUANTIZERS
+from pocketface.compression.variants import make, quantized_precisions
 from pocketface.converters.bundle import Candidate, write_bundle
 from pocketface.converters.examine import examine
 from pocketface.converters.formats.base import Exported
@@ -64,8 +65,8 @@ BOUNDS = {
 }
 """Random networks magnify rounding more than trained ones."""
 QUANTIZED = Tolerances(max_nme_increase=20.0)
-SETTINGS = {"min_elements": 64, "depthwise": True}
-"""Of quantizers of weights: these networks have no large ones."""
+SETTINGS = {"min_elements": 64, "min_elements_8": 64, "depthwise": True}
+"""Of the quantizers that have such options: these networks have no large weights."""
 
 
 def classes_of(name: str) -> str:
@@ -146,8 +147,15 @@ def exported(name: str, format: str = "onnx", precision: str = "fp32") -> Export
         input_size=SPECS[name].input_size,
         fp32=None if precision == "fp32" else exported(name, format),
         calibration=with_others(images, others) if others else images,
-        options=SETTINGS if precision in ("w8", "pal4", "pal6") else None,
+        options=_settings(format, precision),
     )
+
+
+def _settings(format: str, precision: str) -> dict[str, Any] | None:
+    if precision not in quantized_precisions(format):
+        return None
+    fields = QUANTIZERS[f"{format}.{precision}"].config_type.__struct_fields__
+    return {name: value for name, value in SETTINGS.items() if name in fields}
 
 
 @functools.cache

@@ -156,5 +156,5 @@ def test_every_format_and_precision_agrees_with_torch(name: str, format: str) ->
             assert found.status == "passed", found.reason
         else:
             # Sixteen values for all weights of a random network say less than 256 for each channel's.
-            bound = 0.1 if precision == "pal4" else 0.05
+            bound = 0.1 if precision in ("pal4", "w4") else 0.05
             assert found.parity.main.mean_error < bound, precision

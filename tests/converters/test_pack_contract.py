@@ -47,12 +47,15 @@ def parsed(**changes: Any) -> pack_contract.Loaded:
         ({"inputs": {"picture": {}}}, "unknown key 'inputs.picture'. Valid: image"),
         ({"outputs": {"points": {}}}, "missing required field `decode` - at `$.outputs.points`"),
         ({"outputs": {"points": {"decode": "pixels"}}}, "Invalid enum value 'pixels' - at `$.outputs.points.decode`"),
-        ({"precision": "int8"}, "Invalid enum value 'int8' - at `$.precision`. Valid: fp16, fp32"),
+        ({"precision": "int8"}, "Invalid enum value 'int8' - at `$.precision`. Valid: dynamic, fp16, fp32"),
         (
             {"outputs": {"points": {"decode": "normalized_points"}}},
             "at `$.outputs.points.decode`. Valid: normalised_points, pixel_points, unit_points",
         ),
-        ({"tolerances": {"fp23": {"max_tensor_error": 1}}}, "'fp23' - at `key` in `$.tolerances`. Valid: fp16, fp32"),
+        (
+            {"tolerances": {"fp23": {"max_tensor_error": 1}}},
+            "'fp23' - at `key` in `$.tolerances`. Valid: dynamic, fp16, fp32",
+        ),
         ({"tolerances": {"fp32": {"max_tensor_error": -1}}}, "tolerances: max_tensor_error: -1, expected 0 or more"),
         ({"preprocess": {"size": -3, "mean": [0, 0, 0], "std": [1, 1, 1]}}, "preprocess.size: -3, expected 1 to 4096"),
         ({"preprocess": {"size": 32, "mean": [0, 0, 0], "std": [0, 0, 0]}}, "expected three numbers above 0"),
