@@ -68,6 +68,7 @@ def tiny_net() -> TinyNet:
             net(torch.randn(16, 3, SIZE, SIZE, generator=generator))
         turn = torch.arange(POINTS) * (2 * torch.pi / POINTS)
         net.points.weight.mul_(0.02)
+        net.score.bias.fill_(0.05)
         net.points.bias.copy_(torch.stack([0.3 * turn.cos(), 0.35 * turn.sin()], 1).reshape(-1))
     return net.eval()
 

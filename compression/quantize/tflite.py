@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,12 @@ class TfliteWeightsConfig(WeightsConfig, frozen=True, kw_only=True):
     depthwise: bool = True
 
 
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+"""Operations whose second input is a weight."""
 
 
 @dataclass(frozen=True)
-class _Graph:
+class TfliteGraph:
     """Names in a TFLite file: outputs of operations with weights, in order, of the whole graph, and of the operations
     before the first one with weights.
     """
@@ -48,12 +50,12 @@ class _Graph:
     before: tuple[str, ...]
 
     @classmethod
-    def of(cls, data: bytes) -> _Graph:
+    def of(cls, data: bytes) -> TfliteGraph:
         from ai_edge_litert.tools import flatbuffer_utils
 
         model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
         builtin = flatbuffer_utils.schema_fb.BuiltinOperator
-        codes = {getattr(builtin, name) for name in _WEIGHTED}
+        codes = {getattr(builtin, name) for name in WEIGHTED}
         graph = model.subgraphs[0]
         every = [
             (graph.tensors[op.outputs[0]].name.decode(), model.operatorCodes[op.opcodeIndex].builtinCode in codes)
@@ -80,7 +82,7 @@ def _quantize_weights(source: Exported, path: Path, calibration: Calibration, co
     from ai_edge_quantizer.recipe_manager import RecipeManager
 
     data = source.path.read_bytes()
-    _Graph.of(data).check(config.keep_float, "keep_float")
+    TfliteGraph.of(data).check(config.keep_float, "keep_float")
     int8 = qtyping.TensorQuantizationConfig(
         num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
     )
@@ -101,10 +103,39 @@ def _quantize_weights(source: Exported, path: Path, calibration: Calibration, co
         recipe.add_quantization_config(
             tflite_pattern(module), Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
         )
-    _write(data, recipe, None, path)
+    write_quantized(data, recipe, None, path)
 
 
 def _quantize_static(source: Exported, path: Path, calibration: Calibration, config: StaticConfig) -> None:
+    # The cast and the normalisation: in 8 bits they would round the pixels once more.
+    write_static(source, path, calibration, config, bits=8, float_before=source.inputs[INPUT].dtype == "uint8")
+
+
+def write_static(
+    source: Exported,
+    path: Path,
+    calibration: Calibration,
+    config: StaticConfig,
+    *,
+    bits: int,
+    float_before: bool,
+    mend: Callable[[dict[str, Any]], None] = lambda ranges: None,
+) -> None:
+    """Write a file with int8 weights and integer activations.
+
+    Args:
+        source: the fp32 file.
+        path: what is written: float32 (or uint8) in, float32 out, as the source.
+        calibration: (N, 3, S, S), float32 or uint8 as the source takes it.
+        config: with the network's heads filled in.
+        bits: of the activations, 8 or 16.
+        float_before: keep what lies before the first operation with weights in float32.
+        mend: changes the ranges that calibration found, in place: tensor name -> ``min`` and ``max``.
+
+    Raises:
+        ConfigError: a module that has no weights here, or nothing is left to quantize.
+        BadInputError: further inputs of the network are missing from the calibration images.
+    """
     from ai_edge_quantizer.calibrator import Calibrator
     from ai_edge_quantizer.qtyping import TFLOperationName as Op
     from ai_edge_quantizer.quantizer import AlgorithmName
@@ -112,12 +143,12 @@ def _quantize_static(source: Exported, path: Path, calibration: Calibration, con
     from ai_edge_quantizer.utils import qsv_utils
 
     data = source.path.read_bytes()
-    graph = _Graph.of(data)
+    graph = TfliteGraph.of(data)
     graph.check(config.keep_float, "keep_float")
     heads = config.weights_only or ()
     graph.check(heads, "weights_only")
     recipe = RecipeManager()
-    recipe.add_static_config(".*", Op.ALL_SUPPORTED, activation_num_bits=8, weight_num_bits=8)
+    recipe.add_static_config(".*", Op.ALL_SUPPORTED, activation_num_bits=bits, weight_num_bits=8)
     # float32 at the border: the file itself quantizes its input, and gives its outputs in float32.
     for operation in (Op.INPUT, Op.OUTPUT):
         recipe.add_quantization_config(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
@@ -126,12 +157,11 @@ def _quantize_static(source: Exported, path: Path, calibration: Calibration, con
             recipe.add_weight_only_config(tflite_pattern(module), operation, num_bits=8)
     kept = [tflite_pattern(module) for module in config.keep_float]
     if heads or config.keep_float:
-        # A reshape behind the heads would bring their float32 results down to 8 bits.
+        # A reshape behind the heads would round their float32 results.
         kept += [f"^{re.escape(name)}" for name in graph.outputs]
     if config.float_first and graph.weighted:
         kept.append(f"^{re.escape(graph.weighted[0])}")
-    if source.inputs[INPUT].dtype == "uint8":
-        # The cast and the normalisation: in 8 bits they would round the pixels once more.
+    if float_before:
         kept += [f"^{re.escape(name)};?$" for name in graph.before]
     for pattern in kept:
         recipe.add_quantization_config(pattern, Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
@@ -142,10 +172,23 @@ def _quantize_static(source: Exported, path: Path, calibration: Calibration, con
         for feed in feeds(calibration, shapes_of(source.inputs))
     ]
     calibrator.calibrate({None: shown}, recipe)
-    _write(data, recipe, calibrator.get_model_qsvs(), path)
+    ranges = calibrator.get_model_qsvs()
+    mend(ranges)
+    write_quantized(data, recipe, ranges, path)
 
 
-def _write(data: bytes, recipe: Any, ranges: Any, path: Path) -> None:
+def write_quantized(data: bytes, recipe: Any, ranges: Any, path: Path) -> None:
+    """Apply a recipe of ai-edge-quantizer and write the file, equal vectors stored once.
+
+    Args:
+        data: the fp32 file's content.
+        recipe: a ``RecipeManager``.
+        ranges: of the activations; None where the recipe has none.
+        path: what is written.
+
+    Raises:
+        ConfigError: no weight fits the recipe.
+    """
     from ai_edge_quantizer.quantizer import Quantizer as EdgeQuantizer
 
     quantizer = EdgeQuantizer(data, recipe.get_quantization_recipe())

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from pocketface.compression.quantize.base import Calibration, Quantizer, StaticConfig
-from pocketface.compression.quantize.tflite import _Graph, _write
+from pocketface.compression.quantize.tflite import TfliteGraph, write_quantized
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.module_paths import tflite_pattern
 from pocketface.sdk.errors import ConfigError
@@ -61,7 +61,7 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: Tf
     from ai_edge_quantizer.recipe_manager import RecipeManager
 
     data = source.path.read_bytes()
-    graph = _Graph.of(data)
+    graph = TfliteGraph.of(data)
     graph.check(config.keep_float, "keep_float")
     heads = config.weights_only or ()
     graph.check(heads, "weights_only")
@@ -90,7 +90,7 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: Tf
         kept.append(f"^{re.escape(graph.weighted[0])}")
     for pattern in kept:
         recipe.add_quantization_config(pattern, Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    _write(data, recipe, None, path)
+    write_quantized(data, recipe, None, path)
 
 
 QUANTIZER = Quantizer("tflite.dynamic", "tflite", "dynamic", 1, TfliteDynamicConfig, _quantize, calibrated=False)

@@ -27,7 +27,7 @@ import numpy as np
 
 from pocketface.compression.quantize.base import Calibration, Quantizer
 from pocketface.compression.quantize.inputs import feeds, shapes_of
-from pocketface.compression.quantize.tflite import _WEIGHTED, TfliteWeightsConfig, _Graph
+from pocketface.compression.quantize.tflite import WEIGHTED, TfliteGraph, TfliteWeightsConfig
 from pocketface.compression.quantize.tflite_bias import correct_biases
 from pocketface.converters.formats.base import Exported
 from pocketface.converters.module_paths import tflite_pattern
@@ -77,7 +77,7 @@ def _quantize(source: Exported, path: Path, calibration: Calibration, config: Tf
     from ai_edge_quantizer.recipe_manager import RecipeManager
 
     data = source.path.read_bytes()
-    _Graph.of(data).check(config.keep_float, "keep_float")
+    TfliteGraph.of(data).check(config.keep_float, "keep_float")
     names = {"TRANSPOSE_CONV": Op.CONV_2D_TRANSPOSE}
     found = AlgorithmName.OCTAV if config.scales == "octav" else AlgorithmName.MIN_MAX_UNIFORM_QUANT
     recipe, four = RecipeManager(), 0
@@ -128,7 +128,7 @@ def _layers(data: bytes) -> Iterator[tuple[str, str, int]]:
     from ai_edge_litert.tools import flatbuffer_utils
 
     model: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
-    kinds = {getattr(flatbuffer_utils.schema_fb.BuiltinOperator, kind): kind for kind in _WEIGHTED}
+    kinds = {getattr(flatbuffer_utils.schema_fb.BuiltinOperator, kind): kind for kind in WEIGHTED}
     tensors = model.subgraphs[0].tensors
     for op in model.subgraphs[0].operators:
         kind = kinds.get(model.operatorCodes[op.opcodeIndex].builtinCode)

@@ -9,72 +9,20 @@ as in float32 (processor time of one thread over 32 faces).
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pocketface.compression.quantize.base import Calibration, Quantizer, StaticConfig
-from pocketface.compression.quantize.inputs import feeds, shapes_of
-from pocketface.compression.quantize.tflite import _Graph, _write
+from pocketface.compression.quantize.tflite import write_static
 from pocketface.converters.formats.base import INPUT, Exported
-from pocketface.converters.module_paths import tflite_pattern
 
 
 def _quantize(source: Exported, path: Path, calibration: Calibration, config: StaticConfig) -> None:
-    """Write the quantized file.
-
-    Args:
-        source: the fp32 file.
-        path: what is written: float32 (or uint8) in, float32 out, as the source.
-        calibration: (N, 3, S, S), float32 or uint8 as the source takes it.
-        config: with the network's heads filled in.
-
-    Raises:
-        ConfigError: a module that has no weights here, or nothing is left to quantize.
-        BadInputError: further inputs of the network are missing from the calibration images.
-    """
-    from ai_edge_quantizer.calibrator import Calibrator
-    from ai_edge_quantizer.qtyping import TFLOperationName as Op
-    from ai_edge_quantizer.quantizer import AlgorithmName
-    from ai_edge_quantizer.recipe_manager import RecipeManager
-    from ai_edge_quantizer.utils import qsv_utils
-
-    data = source.path.read_bytes()
-    graph = _Graph.of(data)
-    graph.check(config.keep_float, "keep_float")
-    heads = config.weights_only or ()
-    graph.check(heads, "weights_only")
-    recipe = RecipeManager()
-    recipe.add_static_config(".*", Op.ALL_SUPPORTED, activation_num_bits=16, weight_num_bits=8)
-    # float32 at the border: the file itself quantizes its input, and gives its outputs in float32.
-    for operation in (Op.INPUT, Op.OUTPUT):
-        recipe.add_quantization_config(".*", operation, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    for module in heads:
-        for operation in (Op.FULLY_CONNECTED, Op.CONV_2D):
-            recipe.add_weight_only_config(tflite_pattern(module), operation, num_bits=8)
-    kept = [tflite_pattern(module) for module in config.keep_float]
-    if heads or config.keep_float:
-        # A reshape behind the heads would round their float32 results.
-        kept += [f"^{re.escape(name)}" for name in graph.outputs]
-    if config.float_first and graph.weighted:
-        kept.append(f"^{re.escape(graph.weighted[0])}")
-    if config.float_first or source.inputs[INPUT].dtype == "uint8":
-        # The cast, the normalisation and the padding: no sense in rounding what the next one takes in float.
-        kept += [f"^{re.escape(name)};?$" for name in graph.before]
-    for pattern in kept:
-        recipe.add_quantization_config(pattern, Op.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    update = qsv_utils.min_max_update if config.calibration == "minmax" else qsv_utils.moving_average_update
-    calibrator = Calibrator(data, num_threads=1, qsv_update_func=update)
-    shown = [
-        {name: np.ascontiguousarray(value.transpose(0, 2, 3, 1)) for name, value in feed.items()}
-        for feed in feeds(calibration, shapes_of(source.inputs))
-    ]
-    calibrator.calibrate({None: shown}, recipe)
-    ranges = calibrator.get_model_qsvs()
-    _avoid_powers_of_two(ranges)
-    _write(data, recipe, ranges, path)
+    # The cast, the normalisation and the padding: no sense in rounding what the next one takes in float.
+    before = config.float_first or source.inputs[INPUT].dtype == "uint8"
+    write_static(source, path, calibration, config, bits=16, float_before=before, mend=_avoid_powers_of_two)
 
 
 def _avoid_powers_of_two(ranges: dict[str, Any]) -> None:
