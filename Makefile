@@ -23,8 +23,9 @@ demo: $(READY)
 	$(RUN) run $(DEMO)/data/test/00000.png --bundle $(DEMO)/bundle --whole --out $(DEMO)/overlay.png --json $(DEMO)/overlay.json --force
 	@echo "report: $(DEMO)/report.html   overlay: $(DEMO)/overlay.png   bundle: $(DEMO)/bundle"
 
+# A file's tests stay together: they share what they trained and converted.
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadfile
 
 # Signing in an environment of its own: what it needs and what training needs exclude each other (docs/security.md).
 signing:
