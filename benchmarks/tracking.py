@@ -34,7 +34,7 @@ from pocketface.sdk.video.tracker import Tracker
 
 MARGINS = (1.0, 1.05, 1.1, 1.2)
 MIN_CUTOFFS = (0.5, 1.0, 2.0, 4.0)
-BETAS = (3.0, 10.0, 30.0, 100.0)
+BETAS = (10.0, 30.0, 100.0, 300.0, 1000.0)
 ALLOWED = 1.03
 """The NME that smoothing may cost: this factor on what there is without."""
 
