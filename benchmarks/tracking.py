@@ -1,19 +1,22 @@
-"""Margin and smoothing of the tracker, measured on moving faces whose landmarks are known in every frame:
+"""Margin, second look and smoothing of the tracker, measured on moving faces whose landmarks are known in every frame:
 ``python -m pocketface.benchmarks.tracking_command BUNDLE``.
 
-stills --camera path (data/motion.py), noise of each frame's own--> frames --Tracker, one margin--> raw landmarks
-    --One-Euro, each setting--> smoothed landmarks --> NME, jitter, lag; lost frames
+stills --camera path (data/motion.py), noise of each frame's own--> frames --Tracker, each way of boxes--> raw landmarks
+    --best way of boxes; One-Euro, each setting--> smoothed landmarks --> NME, jitter, lag; lost frames
 
-Boxes come from raw landmarks, so that smoothing changes no box: the network runs once a margin, and every filter is
-tried on what it gave. Without noise of its own a frame of a still would be steadier than any camera's.
+Boxes come from raw landmarks, so that smoothing changes no box: every filter is tried on what the network gave. Without
+noise of its own a frame of a still would be steadier than any camera's.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -32,11 +35,17 @@ from pocketface.sdk.video.one_euro import OneEuro, OneEuroSettings
 from pocketface.sdk.video.settings import TrackerSettings
 from pocketface.sdk.video.tracker import Tracker
 
-MARGINS = (1.0, 1.05, 1.1, 1.2)
+MARGINS = (0.95, 1.0, 1.05, 1.1)
+SECOND_LOOKS = (None, 0.8, 0.9, 0.95)
 MIN_CUTOFFS = (0.5, 1.0, 2.0, 4.0)
 BETAS = (10.0, 30.0, 100.0, 300.0, 1000.0)
+LOOKS = 1.25
+"""How often the network may look at a frame, in the mean over the rows."""
 ALLOWED = 1.03
 """The NME that smoothing may cost: this factor on what there is without."""
+
+Boxes: TypeAlias = tuple[float, float | None]
+"""Margin and second look, as in `TrackerSettings`."""
 
 
 class Row(Part, frozen=True, kw_only=True):
@@ -62,7 +71,8 @@ class TrackingFigures(Part, frozen=True, kw_only=True):
 
     Attributes:
         row: of ``ROWS``.
-        margin: of the next box.
+        margin, second_look: of boxes, as in `TrackerSettings`.
+        looks: how often the network looked at a frame, in the mean.
         min_cutoff, beta: of the filter; None without one.
         nme: mean error in percent of the inter-ocular distance, over the frames in which the face was seen, but for
             each clip's first, whose box was given.
@@ -75,6 +85,8 @@ class TrackingFigures(Part, frozen=True, kw_only=True):
 
     row: str
     margin: float
+    second_look: float | None
+    looks: float
     min_cutoff: float | None
     beta: float | None
     nme: float
@@ -94,6 +106,7 @@ class Trail:
         ids: (k,) the tracker's id: a filter begins anew where it changes.
         points, truth: (k, n, 2) pixels.
         frames: how many there were.
+        looks: how often the network was asked.
     """
 
     times: NDArray[np.float64]
@@ -102,6 +115,7 @@ class Trail:
     points: NDArray[np.float32]
     truth: NDArray[np.float32]
     frames: int
+    looks: int
 
 
 def film(face: Face, row: Row, motion: MotionSpec, normaliser: tuple[int, int], seed: int = 0) -> list[Frame]:
@@ -125,8 +139,15 @@ def follow(
         step: seconds from frame to frame.
         settings: of the tracker; smoothing and cuts are left out.
     """
-    plain = TrackerSettings(margin=settings.margin, min_score=settings.min_score, smoothing=None, cut=None)
-    tracker = Tracker(predictor, None, plain, boxes=[Box.around(clip[0].points)])
+    looks = 0
+
+    def counted(image: NDArray[np.uint8], boxes: Sequence[Box]) -> list[Landmarks]:
+        nonlocal looks
+        looks += len(boxes)
+        return predictor(image, boxes)
+
+    plain = dataclasses.replace(settings, smoothing=None, cut=None)
+    tracker = Tracker(counted, None, plain, boxes=[Box.around(clip[0].points)])
     seen = []
     for number, frame in enumerate(clip):
         for face in tracker(frame.image, number * step)[:1]:
@@ -140,6 +161,7 @@ def follow(
         np.array(points, np.float32).reshape(shape if not seen else (-1, *shape[1:])),
         np.array(truth, np.float32).reshape(shape if not seen else (-1, *shape[1:])),
         len(clip),
+        looks,
     )
 
 
@@ -158,9 +180,9 @@ def smoothed(trail: Trail, settings: OneEuroSettings | None) -> NDArray[np.float
 
 
 def figures(
-    trails: Sequence[Trail], row: str, margin: float, settings: OneEuroSettings | None, normaliser: tuple[int, int]
+    trails: Sequence[Trail], row: str, boxes: Boxes, settings: OneEuroSettings | None, normaliser: tuple[int, int]
 ) -> TrackingFigures:
-    """What one setting comes to on the trails of one row and margin.
+    """What one setting comes to on the trails of one row and way of boxes.
 
     Raises:
         BadInputError: no face was seen in two frames in a row.
@@ -184,11 +206,13 @@ def figures(
         against += float((centred * velocity).sum())
         squares += float((velocity**2).sum())
     if not jumps or not squares:
-        raise BadInputError(f"{row}, margin {margin:g}: no face was followed", expected="moving faces that are seen")
+        raise BadInputError(f"{row}, margin {boxes[0]:g}: no face was followed", expected="moving faces that are seen")
     total = sum(trail.frames for trail in trails)
     return TrackingFigures(
         row=row,
-        margin=margin,
+        margin=boxes[0],
+        second_look=boxes[1],
+        looks=sum(trail.looks for trail in trails) / total,
         min_cutoff=None if settings is None else settings.min_cutoff,
         beta=None if settings is None else settings.beta,
         nme=100 * float(np.concatenate(errors).mean()),
@@ -204,67 +228,72 @@ def sweep(
     *,
     rows: dict[str, Row] | None = None,
     margins: Sequence[float] = MARGINS,
+    second_looks: Sequence[float | None] = SECOND_LOOKS,
     min_cutoffs: Sequence[float] = MIN_CUTOFFS,
     betas: Sequence[float] = BETAS,
     motion: MotionSpec | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[TrackingFigures]:
-    """Every margin and filter on every row.
+    """Every margin and second look without a filter, and every filter with the best of them, on every row.
 
     Args:
         predictor: a variant or a chain, loaded.
         faces: annotated in its scheme.
         rows: how they are filmed; None takes ``ROWS``.
-        margins, min_cutoffs, betas: the grid; without a filter is always tried, too.
+        margins, second_looks, min_cutoffs, betas: the grid.
         motion: how the camera moves.
         seed: of movement and noise.
         progress: told the number of faces done.
     """
     rows, spec = rows or ROWS, motion or MotionSpec()
     normaliser = predictor.stage.marks.normaliser
-    trails: dict[tuple[str, float], list[Trail]] = {(row, margin): [] for row in rows for margin in margins}
+    ways = list(itertools.product(margins, second_looks))
+    trails: dict[tuple[str, Boxes], list[Trail]] = {(row, boxes): [] for row in rows for boxes in ways}
     for done, face in enumerate(faces, 1):
         for name, row in rows.items():
             clip = film(face, row, spec, normaliser, seed)
-            for margin in margins:
-                trails[name, margin].append(
-                    follow(predictor, clip, row.every / spec.fps, TrackerSettings(margin=margin))
-                )
+            for boxes in ways:
+                settings = TrackerSettings(margin=boxes[0], second_look=boxes[1])
+                trails[name, boxes].append(follow(predictor, clip, row.every / spec.fps, settings))
         if progress is not None:
             progress(done)
-    filters = [None, *(OneEuroSettings(cutoff, beta) for cutoff in min_cutoffs for beta in betas)]
-    return [
-        figures(found, row, margin, settings, normaliser)
-        for (row, margin), found in trails.items()
-        for settings in filters
-    ]
+    plain = [figures(found, row, boxes, None, normaliser) for (row, boxes), found in trails.items()]
+    best = choose_boxes(plain)
+    filters = [OneEuroSettings(cutoff, beta) for cutoff in min_cutoffs for beta in betas]
+    return plain + [figures(trails[row, best], row, best, settings, normaliser) for row in rows for settings in filters]
 
 
-def choose(found: Sequence[TrackingFigures]) -> tuple[float, OneEuroSettings | None]:
-    """The margin and the filter to take.
+def choose_boxes(found: Sequence[TrackingFigures]) -> Boxes:
+    """The margin and second look to take.
 
-    The margin with the least NME without a filter, a lost frame counted as an error of 100 %; then the filter with the
-    least jitter, as a share of that without, of those whose NME is at most 3 % above that without. All are means over
-    the rows.
+    Those with the least NME without a filter, a lost frame counted as an error of 100 %, of those that look at a frame
+    ``LOOKS`` times at most. Both are means over the rows.
     """
-    by_setting: dict[tuple[float, float | None, float | None], list[TrackingFigures]] = {}
+    ways: dict[Boxes, list[TrackingFigures]] = {}
     for row in found:
-        by_setting.setdefault((row.margin, row.min_cutoff, row.beta), []).append(row)
+        if row.min_cutoff is None:
+            ways.setdefault((row.margin, row.second_look), []).append(row)
+    quick = [boxes for boxes, rows in ways.items() if statistics.fmean(row.looks for row in rows) <= LOOKS]
+    return min(quick, key=lambda boxes: _error(ways[boxes]))
 
-    def mean(values: Iterable[float]) -> float:
-        return statistics.fmean(values)
 
-    def nme(margin: float, cutoff: float | None, beta: float | None) -> float:
-        rows = by_setting[margin, cutoff, beta]
-        return mean(row.nme * (1 - row.lost / 100) + row.lost for row in rows)
+def choose_filter(found: Sequence[TrackingFigures], boxes: Boxes) -> OneEuroSettings | None:
+    """The filter to take with these boxes; None: none.
 
-    margin = min(dict.fromkeys(key[0] for key in by_setting), key=lambda value: nme(value, None, None))
-    plain = {row.row: row.jitter for row in by_setting[margin, None, None]}
+    The one with the least jitter, as a share of that without, of those whose NME is at most ``ALLOWED`` times that
+    without. All are means over the rows.
+    """
+    by_filter: dict[tuple[float | None, float | None], list[TrackingFigures]] = {}
+    for row in found:
+        if (row.margin, row.second_look) == boxes:
+            by_filter.setdefault((row.min_cutoff, row.beta), []).append(row)
+    plain = {row.row: row.jitter for row in by_filter[None, None]}
+    bound = ALLOWED * _error(by_filter[None, None])
+    allowed = (key for key, rows in by_filter.items() if _error(rows) <= bound)
+    cutoff, beta = min(allowed, key=lambda key: statistics.fmean(row.jitter / plain[row.row] for row in by_filter[key]))
+    return None if cutoff is None or beta is None else OneEuroSettings(cutoff, beta)
 
-    def jitter(key: tuple[float, float | None, float | None]) -> float:
-        return mean(row.jitter / plain[row.row] for row in by_setting[key])
 
-    bound = ALLOWED * nme(margin, None, None)
-    _, cutoff, beta = min((key for key in by_setting if key[0] == margin and nme(*key) <= bound), key=jitter)
-    return margin, None if cutoff is None or beta is None else OneEuroSettings(cutoff, beta)
+def _error(rows: Sequence[TrackingFigures]) -> float:
+    return statistics.fmean(row.nme * (1 - row.lost / 100) + row.lost for row in rows)

@@ -1,4 +1,4 @@
-"""``python -m pocketface.benchmarks.tracking_command BUNDLE``: the tracker's margin and smoothing, on drawn faces or on
+"""``python -m pocketface.benchmarks.tracking_command BUNDLE``: the tracker's boxes and smoothing, on drawn faces or on
 the validation faces of a data set."""
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from pocketface.benchmarks.data.motion import MotionSpec
 from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.benchmarks.data.split import split_by_photo
 from pocketface.benchmarks.data.synthetic import write_dataset
-from pocketface.benchmarks.tracking import ALLOWED, BETAS, MARGINS, MIN_CUTOFFS, ROWS, choose, sweep
+from pocketface.benchmarks.tracking import (
+    ALLOWED,
+    BETAS,
+    LOOKS,
+    MARGINS,
+    MIN_CUTOFFS,
+    ROWS,
+    SECOND_LOOKS,
+    choose_boxes,
+    choose_filter,
+    sweep,
+)
 from pocketface.sdk.errors import BadInputError, PocketfaceError
 from pocketface.sdk.manifest import Scheme
 from pocketface.sdk.predictor import load
@@ -63,18 +74,21 @@ def run(given: argparse.Namespace) -> None:
             "sha256": dataset_hash(faces),
             "faces": len(faces),
         }
-    margin, smoothing = choose(found)
+    boxes = choose_boxes(found)
+    smoothing = choose_filter(found, boxes)
     report = {
         "bundle": predictor.manifest.name,
         "variant": predictor.id,
         "data": source,
         "motion": msgspec.to_builtins(motion),
         "rows": {name: msgspec.to_builtins(row) for name, row in ROWS.items()},
-        "grid": {"margin": MARGINS, "min_cutoff": MIN_CUTOFFS, "beta": BETAS},
-        "rule": "means over the rows: the margin with the least NME without a filter, a lost frame counted as 100 %; "
-        f"the filter with the least jitter, as a share of that without, of those with at most {ALLOWED:g} x that NME",
+        "grid": {"margin": MARGINS, "second_look": SECOND_LOOKS, "min_cutoff": MIN_CUTOFFS, "beta": BETAS},
+        "rule": "means over the rows: the margin and second look with the least NME without a filter, a lost frame "
+        f"counted as 100 %, of those that look at most {LOOKS:g} times a frame; the filter with the least jitter, as a "
+        f"share of that without, of those with at most {ALLOWED:g} x that NME",
         "chosen": {
-            "margin": margin,
+            "margin": boxes[0],
+            "second_look": boxes[1],
             "min_cutoff": None if smoothing is None else smoothing.min_cutoff,
             "beta": None if smoothing is None else smoothing.beta,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,40 +102,51 @@ def _detector(record: Mapping[str, Any]) -> Section:
 
 
 def _tracking(record: Mapping[str, Any]) -> Section:
-    chosen = record["chosen"]
+    chosen, data = record["chosen"], record["data"]
+    ways = {"looking once": (chosen["margin"], None), "looking twice": (chosen["margin"], chosen["second_look"])}
+    filters = {"": (None, None), ", chosen filter": (chosen["min_cutoff"], chosen["beta"])}
+    by_setting = {
+        (row["row"], (row["margin"], row["second_look"]), (row["min_cutoff"], row["beta"])): row
+        for row in record["figures"]
+    }
     rows: list[Row] = []
-    for row in record["figures"]:
-        plain = row["min_cutoff"] is None
-        taken = row["margin"] == chosen["margin"] and (
-            plain or (row["min_cutoff"] == chosen["min_cutoff"] and row["beta"] == chosen["beta"])
-        )
-        if taken:
-            rows.append(
-                {
-                    "faces move": row["row"],
-                    "landmarks": CALM if plain else "chosen filter",
-                    "NME %": row["nme"],
-                    "jitter %": row["jitter"],
-                    "lag ms": row["lag_ms"],
-                    "lost %": row["lost"],
-                }
-            )
-    data = record["data"]
+    for name in record["rows"]:
+        for (way, boxes), (words, filter) in itertools.product(ways.items(), filters.items()):
+            row = by_setting.get((name, boxes, filter))
+            if row is not None:
+                rows.append(
+                    {
+                        "faces move": name,
+                        "tracker": way + words,
+                        "looks a frame": row["looks"],
+                        "NME %": row["nme"],
+                        "jitter %": row["jitter"],
+                        "lag ms": row["lag_ms"],
+                        "lost %": row["lost"],
+                    }
+                )
+
+    def listed(key: str) -> str:
+        return ", ".join("never" if value is None else f"{value:g}" for value in record["grid"][key])
+
     return Section(
         "Following a face",
-        f"{data['faces']} {data.get('split', '')} faces of {data['name']}, {record['motion']['frames']} frames each at "
-        f"{record['motion']['fps']:g} a second: a camera wanders over a still. Grid: margins "
-        f"{', '.join(f'{value:g}' for value in record['grid']['margin'])}; One-Euro min_cutoff "
-        f"{', '.join(f'{value:g}' for value in record['grid']['min_cutoff'])}, beta "
-        f"{', '.join(f'{value:g}' for value in record['grid']['beta'])}. Jitter: change of the error from frame to "
-        "frame, in percent of the distance of the eyes.",
+        f"{record['bundle']} {record['variant']}; {data['faces']} {data.get('split', '')} faces of {data['name']}, "
+        f"{record['motion']['frames']} frames each at {record['motion']['fps']:g} a second: a camera wanders over a "
+        f"still. Grid: margins {listed('margin')}; a second look below an overlap of {listed('second_look')}; One-Euro "
+        f"min_cutoff {listed('min_cutoff')}, beta {listed('beta')}. Jitter: change of the error from frame to frame, "
+        "in percent of the distance of the eyes.",
         rows,
-        {"NME %": 3, "jitter %": 3},
+        {"looks a frame": 2, "NME %": 3, "jitter %": 3},
         (
-            f"Chosen: margin {chosen['margin']:g}, min_cutoff {chosen['min_cutoff']:g}, beta {chosen['beta']:g}: "
-            f"{record['rule']}.",
+            f"Chosen: margin {_number(chosen['margin'])}, second look {_number(chosen['second_look'])}, min_cutoff "
+            f"{_number(chosen['min_cutoff'])}, beta {_number(chosen['beta'])}: {record['rule']}.",
         ),
     )
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
 
 
 def _speed(speed: Mapping[str, Any]) -> Section:

@@ -16,12 +16,16 @@ SMOOTHING = OneEuroSettings(min_cutoff=1.0, beta=100.0)
 class TrackerSettings:
     """What a `Tracker` goes by.
 
-    ``margin`` and ``smoothing`` are those that docs/results/runtime/tracking.json chose on moving validation faces of
-    300-W, by the rule of ``benchmarks/tracking.py``; the others are set by hand.
+    ``margin``, ``second_look`` and ``smoothing`` are those that docs/results/runtime/tracking.json chose on moving
+    validation faces of 300-W, by the rule of ``benchmarks/tracking.py``; the others are set by hand.
 
     Attributes:
         margin: side of the next box over that of the ground-truth box around the last landmarks; more leaves room for
             movement, and shows the face smaller than the network was trained on.
+        second_look: overlap (intersection over union) of the box that was looked in with that around the landmarks
+            found there, below which these are looked for once more, in the latter: a face that moved far lies at the
+            edge of its old box. None never looks twice. Boxes that were given or detected are not looked in twice, nor
+            are masks.
         smoothing: One-Euro filter of the landmarks; None gives them as they are. Boxes come from unfiltered ones.
         min_score: face score below which a face counts as not seen; networks without a score see it always.
         detect_every: frames between two looks for faces that are new, while all known ones are seen.
@@ -37,7 +41,8 @@ class TrackerSettings:
         min_side: pixels; a face whose landmarks span less is not seen.
     """
 
-    margin: float = 1.05
+    margin: float = 1.0
+    second_look: float | None = 0.9
     smoothing: OneEuroSettings | None = SMOOTHING
     min_score: float = 0.5
     detect_every: int = 30
@@ -52,6 +57,7 @@ class TrackerSettings:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("margin", 0.5, 4.0),
+            ("second_look", 0.0, 1.0),
             ("min_score", 0.0, 1.0),
             ("detect_every", 1, math.inf),
             ("search_every", 1, math.inf),
@@ -63,7 +69,7 @@ class TrackerSettings:
             ("min_side", 0.0, math.inf),
         ):
             value = getattr(self, name)
-            if value is None and name == "cut":
+            if value is None and name in ("cut", "second_look"):
                 continue
             if not low <= value <= high:
                 raise BadInputError(f"{name} {value!r}", expected=f"{low:g} to {high:g}")

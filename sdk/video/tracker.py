@@ -2,6 +2,8 @@
 detector is asked only where that does not do.
 
 frame --each track's box--> network --score--> seen: landmarks --> next box; One-Euro filter --> smoothed landmarks
+  |                            ^             |--> it moved far: a second look, in the box around these landmarks
+  |                            `-------------'
   |                                       `--> not seen: look again, with the detector; after a while the track ends
   `--now and then--> detector --overlap with the tracks--> new faces
 
@@ -181,21 +183,38 @@ class Tracker:
             return
         if anew:
             track.finder.reset()
-        found = track.finder(frame, box)
-        extent = found.extent
-        if extent is None or not self._plausible(found, extent):
+        found = self._seen(track.finder, box, frame, 0.0 if anew else self.settings.second_look or 0.0)
+        if found is None or found.extent is None:
             return
+        extent = found.extent
         if anew and track.filter is not None:
             track.filter.reset()
         track.age += 1
-        corners = [(extent.x0, extent.y0), (extent.x1, extent.y1)]
-        track.face = Box.around(corners)
+        track.face = _around(extent)
         # Of hair the extent is the box itself, which stays.
-        track.box = box if extent is box else Box.around(corners, GROUND_TRUTH_SCALE * self.settings.margin)
+        track.box = box if extent is box else _around(extent, GROUND_TRUTH_SCALE * self.settings.margin)
         points = found.result.points if isinstance(found.result, Landmarks) else None
         if points is not None and track.filter is not None:
             points = track.filter(points, self._time, max(extent.width, extent.height))
         track.now = TrackedFace(track.id, found.result, points, track.age)
+
+    def _seen(self, finder: Finder, box: Box, frame: NDArray[np.uint8], overlap: float) -> Found | None:
+        """What is in a box, if it is a face; landmarks whose own box overlaps it less are looked for once more, there.
+
+        A mask's finder may remember: a second look would be its next frame.
+        """
+        found = finder(frame, box)
+        if found.extent is None or not self._plausible(found, found.extent):
+            return None
+        better = _around(found.extent)
+        if iou(better, box) >= overlap or not isinstance(found.result, Landmarks):
+            return found
+        try:
+            better.checked(self._size)
+        except BadInputError:  # landmarks beside the picture
+            return None
+        found = finder(frame, better)
+        return found if found.extent is not None and self._plausible(found, found.extent) else None
 
     def _plausible(self, found: Found, extent: Box) -> bool:
         side = max(extent.width, extent.height)
@@ -256,3 +275,8 @@ class Tracker:
             ):
                 kept.append(track)
         self._tracks = kept
+
+
+def _around(extent: Box, scale: float = GROUND_TRUTH_SCALE) -> Box:
+    """The square around a tight box: as around the landmarks it came from."""
+    return Box.around([(extent.x0, extent.y0), (extent.x1, extent.y1)], scale)

@@ -18,10 +18,12 @@ from pocketface.benchmarks.tracking import (
     MARGINS,
     MIN_CUTOFFS,
     ROWS,
+    SECOND_LOOKS,
     Row,
     TrackingFigures,
     Trail,
-    choose,
+    choose_boxes,
+    choose_filter,
     figures,
     film,
     follow,
@@ -55,16 +57,18 @@ def trail(error: np.ndarray, velocity: float = 30.0, late: float = 0.0, step: fl
     found = truth + error[:, None]
     found[..., 0] -= velocity * late
     ones = np.ones(len(error), np.int64)
-    return Trail(times, np.arange(len(error)), ones, found.astype(np.float32), truth.astype(np.float32), len(error))
+    return Trail(
+        times, np.arange(len(error)), ones, found.astype(np.float32), truth.astype(np.float32), len(error), len(error)
+    )
 
 
 def test_jitter_is_the_change_of_the_error_and_nme_its_size():
     error = np.array([[3.0, 4.0], [0, 0], [3, 4], [0, 0], [3, 4]])
-    row = figures([trail(error)], "r", 1.0, None, (0, 1))
+    row = figures([trail(error)], "r", (1.0, None), None, (0, 1))
     assert row.jitter == pytest.approx(50)  # 5 px of 10, every step
     assert row.nme == pytest.approx(25)  # the first frame is not counted
     assert row.lost == 0
-    constant = figures([trail(np.full((6, 2), 2.0))], "r", 1.0, None, (0, 1))
+    constant = figures([trail(np.full((6, 2), 2.0))], "r", (1.0, None), None, (0, 1))
     assert (constant.jitter, constant.nme) == (pytest.approx(0, abs=1e-4), pytest.approx(20 * 2**0.5, rel=1e-5))
 
 
@@ -77,21 +81,21 @@ def test_lag_is_the_time_the_landmarks_are_behind():
         return truth + 30 * np.sin(when)[:, None, None]
 
     ones = np.ones(200, np.int64)
-    found = Trail(times, np.arange(200), ones, at(times - 0.03).astype(np.float32), at(times).astype(np.float32), 200)
-    assert figures([found], "r", 1.0, None, (0, 1)).lag_ms == pytest.approx(30, rel=0.02)
+    found = Trail(
+        times, np.arange(200), ones, at(times - 0.03).astype(np.float32), at(times).astype(np.float32), 200, 200
+    )
+    assert figures([found], "r", (1.0, None), None, (0, 1)).lag_ms == pytest.approx(30, rel=0.02)
 
 
 def test_frames_that_were_not_seen_are_lost_and_no_jitter():
     whole = trail(np.array([[0.0, 0], [0, 0], [5, 0], [5, 0]]))
     kept = np.array([0, 1, 3])
-    holes = Trail(
-        whole.times[kept], whole.numbers[kept], whole.ids[kept], whole.points[kept], whole.truth[kept], whole.frames
-    )
-    row = figures([holes], "r", 1.0, None, (0, 1))
+    holes = Trail(whole.times[kept], whole.numbers[kept], whole.ids[kept], whole.points[kept], whole.truth[kept], 4, 4)
+    row = figures([holes], "r", (1.0, None), None, (0, 1))
     assert row.lost == 25
     assert row.jitter == pytest.approx(0, abs=1e-4)  # the jump lies across the hole
     with pytest.raises(BadInputError, match="no face was followed"):
-        figures([], "r", 1.0, None, (0, 1))
+        figures([], "r", (1.0, None), None, (0, 1))
 
 
 class Near:
@@ -132,9 +136,11 @@ def test_the_noise_is_each_frames_own_and_the_same_again(faces):
 def test_the_grid_is_complete_and_runs_the_network_once_a_margin(faces):
     rows = {"all": Row(), "half": Row(every=2)}
     near = Near([frame for face in faces for row in rows.values() for frame in film(face, row, SPEC, IBUG.normaliser)])
-    found = sweep(near, faces, rows=rows, margins=(1.0, 1.2), min_cutoffs=(1.0,), betas=(1.0, 9.0), motion=SPEC)
-    assert len(found) == 2 * 2 * 3
+    grid = {"margins": (1.0, 1.2), "second_looks": (None,), "min_cutoffs": (1.0,), "betas": (1.0, 9.0)}
+    found = sweep(near, faces, rows=rows, **grid, motion=SPEC)
+    assert len(found) == 2 * 2 + 2 * 2  # rows x margins without a filter, rows x filters with the best margin
     assert len(near.boxes) == 2 * 2 * (8 + 4)
+    assert {row.looks for row in found} == {1.0}
     for row in found:
         if row.min_cutoff is None:
             assert (row.nme, row.lost) == (pytest.approx(0, abs=1e-4), 0)
@@ -142,18 +148,33 @@ def test_the_grid_is_complete_and_runs_the_network_once_a_margin(faces):
             assert row.lag_ms > 0
 
 
-def test_the_choice_follows_its_rule():
-    def row(margin, cutoff, nme, jitter, lost=0.0):
-        beta = None if cutoff is None else 1.0
-        return TrackingFigures(
-            row="r", margin=margin, min_cutoff=cutoff, beta=beta, nme=nme, jitter=jitter, lag_ms=0, lost=lost
-        )
+def tracked(margin, cutoff, nme, jitter, lost=0.0, second=None, looks=1.0):
+    beta = None if cutoff is None else 1.0
+    return TrackingFigures(
+        row="r",
+        margin=margin,
+        second_look=second,
+        looks=looks,
+        min_cutoff=cutoff,
+        beta=beta,
+        nme=nme,
+        jitter=jitter,
+        lag_ms=0,
+        lost=lost,
+    )
 
+
+def test_the_choice_follows_its_rule():
+    row = tracked
     wide = [row(1.2, None, 4.0, 1.0), row(1.2, 2.0, 4.1, 0.6), row(1.2, 1.0, 4.13, 0.3), row(1.2, 0.5, 3.9, 0.5)]
     # The narrow margin is better where it sees the face at all.
     narrow = [row(1.0, None, 3.5, 1.0, lost=2.0), row(1.0, 1.0, 3.5, 0.1, lost=2.0)]
-    assert choose(wide + narrow) == (1.2, OneEuroSettings(0.5, 1.0))
-    assert choose([wide[0], wide[2]]) == (1.2, None)
+    assert choose_boxes(wide + narrow) == (1.2, None)
+    assert choose_filter(wide + narrow, (1.2, None)) == OneEuroSettings(0.5, 1.0)
+    assert choose_filter([wide[0], wide[2]], (1.2, None)) is None
+    # Looking twice is better, and may be done only so often.
+    assert choose_boxes([*wide, row(1.2, None, 3.0, 1.0, second=0.9, looks=1.2)]) == (1.2, 0.9)
+    assert choose_boxes([*wide, row(1.2, None, 3.0, 1.0, second=0.9, looks=1.3)]) == (1.2, None)
 
 
 def test_the_command_draws_faces_and_writes_what_it_chose(tmp_path):
@@ -161,9 +182,10 @@ def test_the_command_draws_faces_and_writes_what_it_chose(tmp_path):
     words = [str(tmp_path / "bundle"), "--faces", "1", "--frames", "11", "--size", "64", "--json"]
     assert tracking_command.main([*words, str(tmp_path / "a.json")]) == 0
     report = json.loads((tmp_path / "a.json").read_text())
-    settings = 1 + len(MIN_CUTOFFS) * len(BETAS)
-    assert len(report["figures"]) == len(ROWS) * len(MARGINS) * settings
+    settings = len(MARGINS) * len(SECOND_LOOKS) + len(MIN_CUTOFFS) * len(BETAS)
+    assert len(report["figures"]) == len(ROWS) * settings
     assert report["chosen"]["margin"] in MARGINS
+    assert report["chosen"]["second_look"] in SECOND_LOOKS
     assert (report["data"]["name"], report["data"]["faces"]) == ("drawn", 1)
     assert tracking_command.main([*words, str(tmp_path / "a.json")]) == 2  # it exists
 

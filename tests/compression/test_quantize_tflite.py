@@ -105,8 +105,8 @@ def test_static_options(tmp_path: Path) -> None:
 def test_a_head_that_is_a_convolution_keeps_float_arithmetic_too() -> None:
     import tiny_mask
 
-    operations = tflite_operations(tiny_mask.exported("hourglass", "tflite", "w8a8"))
-    classes = tiny_mask.net("hourglass").n_classes
+    operations = tflite_operations(tiny_mask.exported("tiny_previous", "tflite", "w8a8"))
+    classes = tiny_mask.net("tiny_previous").n_classes
     heads = [op for op in operations if op.kind == "CONV_2D" and op.output["shape"][-1] == classes]
     assert len(heads) == 1
     assert heads[0].output["dtype"] == np.float32

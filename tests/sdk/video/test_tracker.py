@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tracemalloc
 
@@ -65,7 +66,7 @@ def ids(found) -> list[list[int]]:
 
 def test_the_next_box_is_that_of_the_last_landmarks_times_the_margin():
     world = World((60, 60))
-    tracker = Tracker(world.predict, world.detect, TrackerSettings(margin=1.2, smoothing=None))
+    tracker = Tracker(world.predict, world.detect, TrackerSettings(margin=1.2, second_look=None, smoothing=None))
     run(tracker, 5, lambda k: world.places[0].__iadd__((2, 1)))
     # Extent 20 x 18, so 1.25 x 1.2 x 20 = 30; centred one frame behind. The first box is the detector's.
     assert world.boxes[0] == Box(62 - 12.5, 62 - 12.5, 62 + 12.5, 62 + 12.5)
@@ -73,6 +74,35 @@ def test_the_next_box_is_that_of_the_last_landmarks_times_the_margin():
         x, y = 60 + 2 * step, 62 + step - 1
         np.testing.assert_allclose(box, (x - 15, y - 15, x + 15, y + 15))
     assert world.looks == 1
+
+
+def test_a_face_that_moved_far_is_looked_at_twice():
+    world = World((60, 60))
+    tracker = Tracker(world.predict, world.detect, TrackerSettings(second_look=0.7, smoothing=None))
+    run(tracker, 1)
+    # Boxes of 25: an overlap of 23 / 27 is enough, that of 20 / 30 is not.
+    for move, looks in ((2, 1), (5, 2), (0, 1)):
+        world.places[0] += (move, 0)
+        before = len(world.boxes)
+        (face,) = tracker(GREY, tracker._time + 1 / 30)
+        assert len(world.boxes) - before == looks
+        np.testing.assert_allclose(face.result.points, SHAPE + world.places[0])
+        if looks == 2:
+            np.testing.assert_allclose(world.boxes[-1], Box.around(SHAPE + world.places[0]))
+    assert world.looks == 1
+
+
+def test_what_the_second_look_does_not_see_is_not_seen():
+    world = World((60, 60))
+
+    def predict(image, boxes):
+        (found,) = world.predict(image, boxes)
+        return [dataclasses.replace(found, score=0.1 if len(world.boxes) == 3 else found.score)]
+
+    tracker = Tracker(predict, None, PLAIN, boxes=[Box.around(SHAPE + np.array((60, 60)))])
+    found = run(tracker, 2, lambda k: world.places[0].__iadd__((5 * k, 0)))
+    assert ids(found) == [[1], []]
+    assert len(world.boxes) == 3
 
 
 def test_two_faces_keep_their_ids_while_they_move():
@@ -219,7 +249,7 @@ def test_points_are_filtered_and_boxes_are_not():
     smoothing = OneEuroSettings(0.5, 2.0)
     random, world = np.random.default_rng(0), World((60, 60))
     tracker, filter = (
-        Tracker(world.predict, world.detect, TrackerSettings(margin=1.0, smoothing=smoothing)),
+        Tracker(world.predict, world.detect, TrackerSettings(margin=1.0, second_look=None, smoothing=smoothing)),
         OneEuro(smoothing),
     )
     last = SHAPE
