@@ -21,7 +21,6 @@ from pocketface.sdk.face_detector import load_detector
 from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.predictor import load
 from pocketface.sdk.progress import track
-from pocketface.sdk.shipped import bundle_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +56,7 @@ def run(given: argparse.Namespace) -> None:
     faces = reader(given.data, folders=folders, scheme=predictor.stage.marks)
     with track("faces", len(faces)) as step:
         found = collect(
-            bundle_path(given.bundle),
+            given.bundle,
             predictor,
             detector,
             faces,

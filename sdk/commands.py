@@ -12,8 +12,8 @@ from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.face_detector import DEFAULT, Later
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import to_plain
+from pocketface.sdk.options import BundlePath
 from pocketface.sdk.photo import run_photo
-from pocketface.sdk.shipped import bundle_path
 from pocketface.sdk.terminal import write_json
 from pocketface.sdk.video.formats import is_video
 
@@ -116,12 +116,12 @@ def run(
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)],
+    bundle: BundlePath,
     json: Annotated[str | None, typer.Option(help="Write the manifest as JSON; - is standard output.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Show a bundle's network, variants, figures and origin."""
-    with open_bundle(bundle_path(bundle)) as opened:
+    with open_bundle(bundle) as opened:
         manifest = opened.manifest
     if json is not None:
         write_json(to_plain(manifest), json, force=force)

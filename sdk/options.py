@@ -10,7 +10,9 @@ import typer
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-BundlePath = Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)]
+BundlePath = Annotated[
+    Path, typer.Argument(help="Bundle folder, .pface file, or name of one that comes along.", show_default=False)
+]
 DataFormat = Annotated[
     str,
     typer.Option(

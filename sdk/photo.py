@@ -21,7 +21,6 @@ from pocketface.sdk.mask_predictor import MaskPredictor
 from pocketface.sdk.overlay import ContoursOverlay, MaskOverlay, PointsOverlay, ScoreOverlay, SideBySide
 from pocketface.sdk.predictor import Predictor
 from pocketface.sdk.results import Landmarks
-from pocketface.sdk.shipped import bundle_path
 from pocketface.sdk.terminal import write_json
 
 NOBODY = "no face was found: say where one is with --box x0,y0,x1,y1, or that the picture is one with --whole"
@@ -66,7 +65,7 @@ def run_photo(
             "ignore", Image.DecompressionBombWarning
         )  # read_image refuses such files in its own words
         pixels = read_image(photo)
-    with open_bundle(bundle_path(bundle)) as opened:
+    with open_bundle(bundle) as opened:
         if opened.manifest.stages[-1].task == "segmentation":
             if against is not None:
                 raise BadInputError("--against with a bundle of masks", expected="bundles of landmarks")
@@ -96,7 +95,7 @@ def _other(
     against: Path, pixels: NDArray[np.uint8], boxes: Sequence[Box], threads: int, delegate: str
 ) -> tuple[Predictor, list[Landmarks]]:
     """The bundle to compare with, and what it finds in the same boxes."""
-    with open_bundle(bundle_path(against)) as opened:
+    with open_bundle(against) as opened:
         predictor = Predictor(opened, threads=threads, delegate=delegate)
     return predictor, predictor(pixels, boxes)
 
