@@ -92,7 +92,6 @@ def test_eval_takes_the_data_from_the_environment(run, bundle, data, monkeypatch
         (("--folder", "lfpw"), 2, "Valid: afw, helen"),
         (("--variant", "w4.onnx"), 2, "fp32.onnx"),
         (("--variant", "fp16.coreml"), 3, "coreml"),
-        (("--delegate", "npu"), 3, "no delegate 'npu'"),
         (("--threads", "0"), 2, "threads"),
         (("--ced", "ced.gif"), 2, ".png"),
         (("--data", "/nowhere"), 2, "/nowhere does not exist"),
