@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bundle_factory import replace_file
 
 from pocketface.sdk.backends.tflite_file import check_tflite
+from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import BundleError
 
 s: Any = pytest.importorskip("ai_edge_litert.schema_py_generated")
@@ -135,3 +139,20 @@ def test_a_file_that_leads_round_and_round_ends() -> None:
     builder.Finish(table({2: repeated(graph)}))
     with pytest.raises(BundleError, match="add up to more than the file"):
         check_tflite(bytes(builder.Output()), "a.tflite")
+
+
+def test_a_bundle_with_such_a_file_is_not_opened(tmp_path: Path) -> None:
+    interpreter: Any = pytest.importorskip("ai_edge_litert.interpreter")
+    folder = tmp_path / "bundle"
+    with open_bundle("face-detector") as bundle:
+        shutil.copytree(bundle.root, folder)
+        path = bundle.manifest.variant("w8.tflite")[1].files[0].path
+    data = (folder / path).read_bytes()
+    loaded = interpreter.Interpreter(model_content=data)
+    biases = (item for item in loaded.get_tensor_details() if item["dtype"] == np.float32 and len(item["shape"]) == 1)
+    place = data.index(loaded.get_tensor(next(biases)["index"]).tobytes())  # a constant's own bytes, by the runtime
+    with open_bundle(folder):
+        pass
+    replace_file(folder, path, data[:place] + np.float32("nan").tobytes() + data[place + 4 :])
+    with pytest.raises(BundleError, match=r"w8\.tflite: constant .* holds NaN"):
+        open_bundle(folder)
