@@ -7,7 +7,6 @@ gives, the picture that uniformize gives, and the chain's landmarks on the photo
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.data.degrade import degradation, degrade
+from pocketface.benchmarks.module_command import ended
 from pocketface.benchmarks.reports.sheet import contact_sheet
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.chain import StageRunner, View, onward
 from pocketface.sdk.commands import parse_box
-from pocketface.sdk.errors import BundleError, PocketfaceError
+from pocketface.sdk.errors import BundleError
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import read_image
@@ -112,15 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--box", required=True, help="x0,y0,x1,y1 of the face, pixels")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    try:
-        image, box = read_image(given.photo), parse_box(given.box)
-        with open_bundle(given.bundle) as bundle:
-            sheet = chain_sheet(Predictor(bundle), image, box, seed=given.seed)
-        write_atomic(given.out, sheet, force=True)
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return ended(lambda: _write(given))
+
+
+def _write(given: argparse.Namespace) -> None:
+    image, box = read_image(given.photo), parse_box(given.box)
+    with open_bundle(given.bundle) as bundle:
+        sheet = chain_sheet(Predictor(bundle), image, box, seed=given.seed)
+    write_atomic(given.out, sheet, force=True)
 
 
 if __name__ == "__main__":

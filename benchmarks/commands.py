@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pocketface.sdk.backends.delegates import AUTO
 from pocketface.sdk.errors import BadInputError, EnvironmentProblemError, UnknownNameError
 from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.manifest import Manifest
-from pocketface.sdk.options import BundlePath, DataFolders, DataFormat, Force, Json, example
+from pocketface.sdk.options import BundlePath, DataFolders, DataFormat, Delegate, Force, Json, example
 from pocketface.sdk.terminal import console, write_json
 
 if TYPE_CHECKING:
@@ -230,6 +231,7 @@ def bench(
         typer.Option(help="Variant to measure. Give it again for several (default: all).", show_default=False),
     ] = None,
     threads: Annotated[str, typer.Option(help="Thread counts to measure, with commas between.")] = "1,2",
+    delegate: Delegate = AUTO,
     runs: Annotated[int, typer.Option(help="Measured runs of each variant and thread count.")] = 100,
     json: Json = None,
     force: Force = False,
@@ -242,7 +244,14 @@ def bench(
     _refuse_targets(json, force=force)
     everything = not variant or "all" in variant
     with open_bundle(bundle) as opened, _still_progress("bench") as progress:
-        result = measure(opened, None if everything else variant, threads=counts, runs=runs, progress=progress)
+        result = measure(
+            opened,
+            None if everything else variant,
+            threads=counts,
+            delegate=delegate,
+            runs=runs,
+            progress=progress,
+        )
     if json is not None:
         write_json(result.to_dict(), json, force=force)
     if json != "-":

@@ -13,7 +13,7 @@ from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.metrics import landmark_errors, summarise_errors
 from pocketface.sdk.detection import Detection, Detector
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.geometry import Box
+from pocketface.sdk.geometry import Box, iou
 from pocketface.sdk.images import read_image
 from pocketface.sdk.predictor import Predictor
 
@@ -77,8 +77,8 @@ def evaluate_detector(
     for done, face in enumerate(faces, 1):
         image = read_image(face.image)
         found = detector(image)
-        best = max(found, key=lambda one: intersection_over_union(one.box, face.box), default=None)
-        if best is not None and intersection_over_union(best.box, face.box) < MATCH:
+        best = max(found, key=lambda one: float(iou(one.box, face.box)), default=None)
+        if best is not None and iou(best.box, face.box) < MATCH:
             best = None
         matched.append(best)
         others += len(found) - (best is not None)
@@ -124,14 +124,6 @@ def nme_by_boxes(
         name: summarise_errors(landmark_errors(np.stack(points), truth, normaliser)).to_dict()
         for name, points in boxes.items()
     }
-
-
-def intersection_over_union(one: Box, other: Box) -> float:
-    """Of two boxes, in [0, 1]."""
-    wide = min(one.x1, other.x1) - max(one.x0, other.x0)
-    high = min(one.y1, other.y1) - max(one.y0, other.y0)
-    shared = max(wide, 0.0) * max(high, 0.0)
-    return shared / (one.width * one.height + other.width * other.height - shared)
 
 
 def box_error(found: Box, truth: Box) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,10 @@ from PIL import Image
 
 from pocketface.benchmarks.data.motion import MotionSpec, framed, still_crops
 from pocketface.benchmarks.mask_video import noisy
+from pocketface.benchmarks.module_command import ended
 from pocketface.benchmarks.reports.sheet import contact_sheet
 from pocketface.sdk.commands import parse_box
-from pocketface.sdk.errors import BadInputError, BundleError, PocketfaceError
+from pocketface.sdk.errors import BadInputError, BundleError
 from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array, read_image
@@ -264,23 +264,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the clip's movement and noise")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
     given = parser.parse_args(arguments)
-    try:
-        for path, suffix in ((given.out, ".png"), (given.clip, ".webp")):
-            if path is not None and path.suffix.lower() != suffix:
-                raise BadInputError(f"{path}: cannot write this type", expected=f"a name that ends in {suffix}")
-            if path is not None:
-                refuse_existing(path, given.force)
-        image, box = read_image(given.photo), parse_box(given.box)
-        hair, parsing = (None if path is None else load_mask(path) for path in (given.hair, given.parsing))
-        made = {given.out: dye_sheet(image, box, hair=hair, parsing=parsing)}
-        if given.clip is not None:
-            made[given.clip] = dye_clip(image, box, hair=hair, parsing=parsing, seed=given.seed)
-        for path, data in made.items():
-            write_atomic(path, data, force=given.force)
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return ended(lambda: _write(given))
+
+
+def _write(given: argparse.Namespace) -> None:
+    for path, suffix in ((given.out, ".png"), (given.clip, ".webp")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise BadInputError(f"{path}: cannot write this type", expected=f"a name that ends in {suffix}")
+        if path is not None:
+            refuse_existing(path, given.force)
+    image, box = read_image(given.photo), parse_box(given.box)
+    hair, parsing = (None if path is None else load_mask(path) for path in (given.hair, given.parsing))
+    made = {given.out: dye_sheet(image, box, hair=hair, parsing=parsing)}
+    if given.clip is not None:
+        made[given.clip] = dye_clip(image, box, hair=hair, parsing=parsing, seed=given.seed)
+    for path, data in made.items():
+        write_atomic(path, data, force=given.force)
 
 
 if __name__ == "__main__":

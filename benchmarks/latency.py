@@ -27,6 +27,7 @@ from rich.table import Table
 from pocketface.benchmarks.machine import Machine, busy_share, this_machine
 from pocketface.benchmarks.peak_rss import peak_rss_mb
 from pocketface.sdk.any_predictor import AnyPredictor, predictor_of
+from pocketface.sdk.backends.delegates import AUTO
 from pocketface.sdk.backends.registry import has_executor
 from pocketface.sdk.bundle import Bundle
 from pocketface.sdk.errors import BadInputError, BundleError, EnvironmentProblemError
@@ -154,6 +155,7 @@ def measure(
     variants: Sequence[str] | None = None,
     *,
     threads: Sequence[int] = (1, 2),
+    delegate: str = AUTO,
     runs: int = 100,
     warmup: int = 10,
     image: NDArray[np.uint8] | None = None,
@@ -170,6 +172,7 @@ def measure(
         variants: ids of variants or chains, as ``Manifest.chain`` takes them; default: all. Those that cannot run here
             are left out, with the reason in ``skipped``.
         threads: thread counts, each measured by itself.
+        delegate: what the runtimes hand the networks to. Variants whose runtime has it not here are left out, too.
         runs: timed runs of each variant at each thread count; use at least 100 for figures that are published.
         warmup: untimed rounds before them.
         image: (H, W, 3) uint8 RGB; default: image and box of the first golden case.
@@ -212,7 +215,7 @@ def measure(
     reference = ""
     for count in threads:
         able = [name for name in able if name not in skipped]
-        predictors = _ready(bundle, able, count, image, boxes, skipped)
+        predictors = _ready(bundle, able, count, delegate, image, boxes, skipped)
         if not predictors:
             break
         times = interleave(predictors, image, boxes, runs, warmup, seed + count, settle_ms, step)
@@ -221,7 +224,7 @@ def measure(
         reference = _reference(bundle, list(times))
         base = float(np.median(times[reference][0][:, 1]))
         for name, (parts, each) in times.items():
-            peak = peak_rss_mb(bundle.root, name, threads=count) if memory else 0.0
+            peak = peak_rss_mb(bundle.root, name, threads=count, delegate=delegate) if memory else 0.0
             if memory:
                 step()
             found = latency_of(parts, executors[name], machine, count, base, peak)
@@ -271,17 +274,21 @@ def _ready(
     bundle: Bundle,
     names: Sequence[str],
     threads: int,
+    delegate: str,
     image: NDArray[np.uint8],
     boxes: Sequence[Sequence[float]] | None,
     skipped: dict[str, str],
 ) -> dict[str, AnyPredictor]:
-    """Load each variant and run it once; one whose file is broken goes to ``skipped``, the others are measured."""
+    """Load each variant and run it once; one whose file is broken, or whose runtime has no such delegate, goes to
+    ``skipped``, the others are measured."""
     predictors = {}
     for name in names:
         try:
-            predictor = predictor_of(bundle, variant=name, threads=threads)
+            predictor = predictor_of(bundle, variant=name, threads=threads, delegate=delegate)
             predictor(image, boxes)
-        except BundleError as error:
+        except (BundleError, EnvironmentProblemError) as error:
+            if delegate == AUTO and not isinstance(error, BundleError):
+                raise
             skipped[name] = str(error)
         else:
             predictors[name] = predictor

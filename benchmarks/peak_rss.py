@@ -14,19 +14,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pocketface.sdk.backends.delegates import AUTO
 from pocketface.sdk.errors import EnvironmentProblemError
 
 RUNS = 3
 TIMEOUT_S = 600
 
 
-def peak_rss_mb(bundle: str | os.PathLike[str], variant: str, *, threads: int = 1) -> float:
+def peak_rss_mb(bundle: str | os.PathLike[str], variant: str, *, threads: int = 1, delegate: str = AUTO) -> float:
     """Peak resident memory of a fresh process that opens a bundle and runs a variant three times.
 
     Args:
         bundle: folder or ``.pface`` file.
         variant: id, of a chain too, whose stages are all in memory at once.
         threads: threads the runtime may use.
+        delegate: what it hands the network to.
 
     Returns:
         Megabytes (powers of 1000).
@@ -35,7 +37,8 @@ def peak_rss_mb(bundle: str | os.PathLike[str], variant: str, *, threads: int = 
         EnvironmentProblemError: the process failed or hung; its last line is in the message.
     """
     # -P: the current folder is no place to import from; a file called numpy.py there would be taken for numpy.
-    command = [sys.executable, "-P", "-m", __name__, os.fspath(bundle), variant, "--threads", str(threads)]
+    command = [sys.executable, "-P", "-m", __name__, os.fspath(bundle), variant]
+    command += ["--threads", str(threads), "--delegate", delegate]
     try:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
@@ -76,12 +79,13 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("variant")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--delegate", default=AUTO)
     options = parser.parse_args()
     from pocketface.sdk.any_predictor import predictor_of
     from pocketface.sdk.bundle import open_bundle
 
     with open_bundle(options.bundle) as bundle:
-        predictor = predictor_of(bundle, variant=options.variant, threads=options.threads)
+        predictor = predictor_of(bundle, variant=options.variant, threads=options.threads, delegate=options.delegate)
         import numpy as np
 
         for _ in range(RUNS):

@@ -6,22 +6,21 @@ Then ``pocketface results runs/runtime --page docs/results/runtime.md``.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from pocketface.benchmarks.checkout import git_commit
 from pocketface.benchmarks.data.registry import DATASETS
+from pocketface.benchmarks.module_command import ended
 from pocketface.benchmarks.papers.common import RESULTS
 from pocketface.benchmarks.papers.runtime import PARTS, collect
-from pocketface.sdk.errors import PocketfaceError
 from pocketface.sdk.face_detector import load_detector
 from pocketface.sdk.files import refuse_existing, write_atomic
 from pocketface.sdk.predictor import load
 from pocketface.sdk.progress import track
-from pocketface.sdk.shipped import bundle_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,12 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=10_000)
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
     given = parser.parse_args(arguments)
-    try:
-        run(given)
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return ended(lambda: run(given))
 
 
 def run(given: argparse.Namespace) -> None:
@@ -57,7 +51,7 @@ def run(given: argparse.Namespace) -> None:
     faces = reader(given.data, folders=folders, scheme=predictor.stage.marks)
     with track("faces", len(faces)) as step:
         found = collect(
-            bundle_path(given.bundle),
+            given.bundle,
             predictor,
             detector,
             faces,
@@ -65,7 +59,7 @@ def run(given: argparse.Namespace) -> None:
             split=" ".join(folders),
             licence=reader.licence,
             parts={name: getattr(given, name) for name in PARTS if getattr(given, name) is not None},
-            commit=_commit(),
+            commit=git_commit(),
             rounds=given.rounds,
             frames=given.frames,
             progress=lambda done, _: step(done),
@@ -73,13 +67,6 @@ def run(given: argparse.Namespace) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     write_atomic(target, msgspec.json.format(msgspec.json.encode(found), indent=1), force=True)
     print(f"wrote {target}")
-
-
-def _commit() -> str:
-    """Of the checkout that this runs from; empty outside of one."""
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 if __name__ == "__main__":

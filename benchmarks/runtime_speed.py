@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.benchmarks.machine import busy_share, this_machine
+from pocketface.benchmarks.module_command import ended
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.errors import BadInputError, EnvironmentProblemError, PocketfaceError
+from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
 from pocketface.sdk.files import refuse_existing
 from pocketface.sdk.geometry import Crop
 from pocketface.sdk.overlay import ContoursOverlay, PointsOverlay
@@ -220,8 +221,8 @@ def show(found: Mapping[str, Any]) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pocketface.benchmarks.runtime_speed", description=__doc__)
     parser.add_argument("bundle", help="folder or .pface file, of landmarks")
     parser.add_argument("--rounds", type=int, default=300)
@@ -230,18 +231,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", help="write the figures; - is standard output")
     parser.add_argument("--force", action="store_true", help="replace a file that exists")
     given = parser.parse_args(arguments)
-    try:
-        if given.json not in (None, "-"):
-            refuse_existing(Path(given.json), given.force)
-        found = measure(given.bundle, rounds=given.rounds, frames=given.frames, imports=given.imports)
-        if given.json is not None:
-            write_json(found, given.json, force=given.force)
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    return ended(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> None:
+    """Measure, write, show."""
+    if given.json not in (None, "-"):
+        refuse_existing(Path(given.json), given.force)
+    found = measure(given.bundle, rounds=given.rounds, frames=given.frames, imports=given.imports)
+    if given.json is not None:
+        write_json(found, given.json, force=given.force)
     if given.json != "-":
         show(found)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,6 +17,7 @@ from pocketface.benchmarks.data.motion import MotionSpec
 from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.benchmarks.data.split import split_by_photo
 from pocketface.benchmarks.data.synthetic import write_dataset
+from pocketface.benchmarks.module_command import ended
 from pocketface.benchmarks.tracking import (
     ALLOWED,
     BETAS,
@@ -29,7 +30,7 @@ from pocketface.benchmarks.tracking import (
     choose_filter,
     sweep,
 )
-from pocketface.sdk.errors import BadInputError, PocketfaceError
+from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.manifest import Scheme
 from pocketface.sdk.predictor import load
 from pocketface.sdk.progress import track
@@ -51,12 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", default="-")
     parser.add_argument("--force", action="store_true")
     given = parser.parse_args(arguments)
-    try:
-        run(given)
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return ended(lambda: run(given))
 
 
 def run(given: argparse.Namespace) -> None:

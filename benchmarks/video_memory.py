@@ -20,8 +20,9 @@ from pocketface.benchmarks.data.motion import MotionSpec, frames
 from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.benchmarks.data.synthetic import write_dataset
 from pocketface.benchmarks.machine import this_machine
+from pocketface.benchmarks.module_command import ended
 from pocketface.benchmarks.peak_rss import own_peak_rss
-from pocketface.sdk.errors import BadInputError, PocketfaceError
+from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import Part, Scheme
 from pocketface.sdk.predictor import Predictor, load
@@ -138,22 +139,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", default="-")
     parser.add_argument("--force", action="store_true")
     given = parser.parse_args(arguments)
-    try:
-        predictor = load(given.bundle, variant=given.variant)
-        result = measure(predictor, given.frames, every=given.every, size=given.size)
-        report = {
-            "bundle": predictor.manifest.name,
-            "variant": predictor.id,
-            "executor": predictor.executor,
-            "machine": this_machine().to_dict(),
-            "size": given.size,
-            "result": result,
-        }
-        write_json(report, given.json, force=given.force)
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return ended(lambda: run(given))
+
+
+def run(given: argparse.Namespace) -> None:
+    """Measure, write."""
+    predictor = load(given.bundle, variant=given.variant)
+    result = measure(predictor, given.frames, every=given.every, size=given.size)
+    report = {
+        "bundle": predictor.manifest.name,
+        "variant": predictor.id,
+        "executor": predictor.executor,
+        "machine": this_machine().to_dict(),
+        "size": given.size,
+        "result": result,
+    }
+    write_json(report, given.json, force=given.force)
 
 
 if __name__ == "__main__":

@@ -90,9 +90,10 @@ def verify(
     with _opened(bundle, signed_by) as opened:
         from pocketface.converters.verify import chosen, verify_bundle, work
         from pocketface.sdk.progress import track
+        from pocketface.sdk.shipped import bundle_path
 
         ids = chosen(opened.manifest, variant or ())
-        nets = _networks(checkpoint, bundle.resolve().parent, opened.manifest, ids) if layers else None
+        nets = _networks(checkpoint, bundle_path(bundle).resolve().parent, opened.manifest, ids) if layers else None
         faces = [] if data is None else _faces(data, format, folder or (), opened.manifest, limit)
         with track("verifying", work(opened.manifest, ids, faces=bool(faces)), show=json != "-") as progress:
             report = verify_bundle(opened, variants=ids, faces=faces, progress=progress)

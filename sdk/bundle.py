@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,17 +21,22 @@ from numpy.typing import NDArray
 from pocketface.sdk import contract, manifest
 from pocketface.sdk.archive import unpack
 from pocketface.sdk.backends.onnx_file import check_onnx
+from pocketface.sdk.backends.tflite_file import check_tflite
 from pocketface.sdk.errors import BadInputError, BundleError, SignatureError
 from pocketface.sdk.files import os_problem
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.golden_case import read_case
 from pocketface.sdk.limits import MAX_MANIFEST_BYTES
 from pocketface.sdk.manifest import FileEntry, Manifest, Stage, Variant
+from pocketface.sdk.shipped import bundle_path
 
 MAX_GOLDEN_BYTES = 256 * 2**20
 """Of one golden case, unpacked."""
 
 _AGAIN = "Fetch or build the bundle again"
+
+_CHECKS: dict[str, Callable[[bytes, str], None]] = {"onnx": check_onnx, "tflite": check_tflite}
+"""Format -> what looks into its files before a runtime does."""
 
 
 class Bundle:
@@ -161,16 +166,18 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open and check a bundle.
 
     Args:
-        path: its folder, or its ``.pface`` file.
+        path: its folder, its ``.pface`` file, or the name of one that comes with the package (``pocketface models``);
+            what lies here under that name goes first.
 
     Raises:
         BundleError: there is none; its schema is unknown; its manifest contradicts itself; a file is missing, altered,
-            a link, not listed, or would leave the folder; an ONNX file refers to other files, or holds a constant that
-            is NaN or infinite.
+            a link, not listed, or would leave the folder; an ONNX file refers to other files; an ONNX or TFLite file
+            holds a constant that is NaN or infinite.
         EnvironmentProblemError: it cannot be read, or the disk is too full to unpack it.
     """
     path = Path(path)
     try:
+        path = bundle_path(path)
         if path.is_dir():
             return Bundle(checked_manifest(path), path)
     except OSError as error:
@@ -240,16 +247,16 @@ def checked_manifest(root: Path, signed: Mapping[str, str] | None = None) -> Man
     if (root / contract.SIGNATURE).is_symlink():
         raise _link(contract.SIGNATURE)
     _refuse_unlisted(root, {entry.path for entry in contract.files(contents)})
-    onnx = {
-        file.path
+    checks = {
+        file.path: _CHECKS[item.format]
         for stage in contents.stages
         for item in stage.variants
-        if item.format == "onnx"
+        if item.format in _CHECKS
         for file in item.files
     }
     for entry in contract.files(contents):
-        if entry.path in onnx:
-            check_onnx(_read(root, entry), entry.path)
+        if entry.path in checks:
+            checks[entry.path](_read(root, entry), entry.path)
         else:
             _read(root, entry, keep=False)
     return contents

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from pocketface.sdk.backends.delegates import AUTO
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.face_detector import DEFAULT, Later
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import to_plain
+from pocketface.sdk.options import BundlePath, Delegate
 from pocketface.sdk.photo import run_photo
-from pocketface.sdk.shipped import bundle_path
 from pocketface.sdk.terminal import write_json
 from pocketface.sdk.video.formats import is_video
 
@@ -46,10 +47,7 @@ def run(
         str | None, typer.Option(help="Variant, or chain, to run (default: the bundle's own choice).")
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads the runtime may use.")] = 1,
-    delegate: Annotated[
-        str,
-        typer.Option(help="What the runtime hands the network to: cpu, xnnpack, cuda, coreml, as it has them here."),
-    ] = "auto",
+    delegate: Delegate = AUTO,
     against: Annotated[
         Path | None,
         typer.Option(
@@ -116,12 +114,12 @@ def run(
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)],
+    bundle: BundlePath,
     json: Annotated[str | None, typer.Option(help="Write the manifest as JSON; - is standard output.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Show a bundle's network, variants, figures and origin."""
-    with open_bundle(bundle_path(bundle)) as opened:
+    with open_bundle(bundle) as opened:
         manifest = opened.manifest
     if json is not None:
         write_json(to_plain(manifest), json, force=force)

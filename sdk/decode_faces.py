@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketface.sdk.errors import BundleError
-from pocketface.sdk.geometry import Crop
+from pocketface.sdk.geometry import Crop, iou
 from pocketface.sdk.manifest import DetectorSpec, Stage
 from pocketface.sdk.postprocess import checked_output
 
@@ -49,15 +49,6 @@ def decode_faces(
     return np.array([_face(row, score, stage.detector, crop) for row, score in merged], np.float64).reshape(-1, 6)
 
 
-def overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of (4,) x0, y0, x1, y1 with each of (n, 4) -> (n,), in [0, 1]."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=1)
-    areas = np.prod(np.maximum(others[:, 2:] - others[:, :2], 0), axis=1)
-    union = np.prod(np.maximum(box[2:] - box[:2], 0)) + areas - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
-
-
 def _merged(
     rows: NDArray[np.float64], scores: NDArray[np.float64], max_overlap: float
 ) -> list[tuple[NDArray[np.float64], float]]:
@@ -69,7 +60,7 @@ def _merged(
     boxes = rows[:, :4]
     found, left = [], np.arange(len(rows))
     while len(left):
-        near = overlap(boxes[left[0]], boxes[left]) > max_overlap
+        near = iou(boxes[left[0]], boxes[left]) > max_overlap
         near[0] = True  # a box without area overlaps nothing, not even itself
         group = left[near]
         found.append((np.average(rows[group], axis=0, weights=scores[group]), float(scores[left[0]])))

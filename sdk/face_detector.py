@@ -17,7 +17,6 @@ from pocketface.sdk.detection import Detection
 from pocketface.sdk.errors import BadInputError, BundleError
 from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array
-from pocketface.sdk.shipped import bundle_path
 
 DEFAULT = "face-detector"
 """The bundle that comes with the package."""
@@ -180,5 +179,5 @@ def load_detector(
     Example:
         >>> load_detector()(read_image("photo.jpg"))[0].box
     """
-    with open_bundle(bundle_path(path)) as bundle:
+    with open_bundle(path) as bundle:
         return FaceDetector(bundle, variant=variant, threads=threads, levels=levels, min_score=min_score)

@@ -84,6 +84,27 @@ class Box(NamedTuple):
         return cls(float(cx - half), float(cy - half), float(cx + half), float(cy + half))
 
 
+def iou(boxes: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of boxes.
+
+    Args:
+        boxes, others: (..., 4) x0, y0, x1, y1 each, in the same convention; they are broadcast against each other.
+
+    Returns:
+        (...) in [0, 1]; 0 where neither has an area.
+    """
+    a, b = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
+    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = _area(a) + _area(b) - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros(np.shape(shared)), where=union > 0))
+
+
+def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.maximum(boxes[..., 2] - boxes[..., 0], 0) * np.maximum(boxes[..., 3] - boxes[..., 1], 0))
+
+
 @dataclass(frozen=True)
 class Crop:
     """A rotated square of the image.

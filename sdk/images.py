@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,41 +54,57 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         ImageError: the file is missing, empty, not an image of one of ``FORMATS``, broken off, a pipe or a device, has
             values without a known range, or is larger than ``MAX_PIXELS``.
     """
+    from PIL import Image
+
+    with opened_image(path) as image:
+        low = _LOW_BYTES.get(_raw_mode(image))
+        if low is None:
+            return to_rgb(image, str(path))
+        with Image.open(path, formats=_formats()) as again:
+            return _deep(image, again, low)
+
+
+@contextlib.contextmanager
+def opened_image(path: str | os.PathLike[str], name: str | None = None) -> Iterator[Image.Image]:
+    """An image file as Pillow opens it, once it is known to be one that may be decoded; nothing of it is converted.
+
+    Args:
+        path: of the file.
+        name: what errors call it (default: the path).
+
+    Raises:
+        ImageError: as ``read_image``; also for what goes wrong in the block, where Pillow decodes.
+    """
     from PIL import Image, UnidentifiedImageError
 
     path = Path(path)
+    name = str(path) if name is None else name
     if path.is_dir():
-        raise ImageError(f"{path} is a folder", expected="an image file", next="Name one image in it")
+        raise ImageError(f"{name} is a folder", expected="an image file", next="Name one image in it")
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, a device never ends
-            raise ImageError(f"{path} is a pipe or a device", expected="an image file", next="Save it to a file first")
+            raise ImageError(f"{name} is a pipe or a device", expected="an image file", next="Save it to a file first")
         if about.st_size == 0:
-            raise ImageError(f"{path} is empty", expected="an image file", next="Fetch or save it again")
+            raise ImageError(f"{name} is empty", expected="an image file", next="Fetch or save it again")
         with Image.open(path, formats=_formats()) as image:
-            _check_size(image, str(path))
-            low = _LOW_BYTES.get(_raw_mode(image))
-            if low is None:
-                return to_rgb(image, str(path))
-            with Image.open(path, formats=_formats()) as again:
-                return _deep(image, again, low)
+            _check_size(image, name)
+            yield image
     except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file", expected="an image file", next="Check the path") from error
+        raise ImageError(f"{name}: no such file", expected="an image file", next="Check the path") from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{path} is not an image that can be read",
+            f"{name} is not an image that can be read",
             expected="JPEG, PNG, WebP, AVIF, BMP, TIFF, GIF or PPM",
             next="Convert it first",
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(str(path), str(error)) from error
-    except ImageError:
-        raise
+        raise _too_large(name, str(error)) from error
     except PermissionError as error:
         raise os_problem(error, path, "read") from error
     except (OSError, *_BROKEN) as error:
         raise ImageError(
-            f"{path} is broken ({error})", expected="a complete image file", next="Fetch or save it again"
+            f"{name} is broken ({error})", expected="a complete image file", next="Fetch or save it again"
         ) from error
 
 

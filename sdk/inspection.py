@@ -18,7 +18,7 @@ _ERRORS: dict[str, tuple[str, str]] = {
     "relocalize": ("corners off, px", "box error %"),
     "uniformize": ("grey levels off", "image error %"),
     "segmentation": ("grey levels off", "mask error %"),
-    "detection": ("px off", "missed %"),
+    "detection": ("px off", "box error %"),
 }
 """Task -> what ``Parity.max_pixel_error`` and ``nme`` are of it."""
 

@@ -25,7 +25,6 @@ from pocketface.sdk.masks import warped
 from pocketface.sdk.postprocess import decode_mask
 from pocketface.sdk.predictor import BoxLike, ImageLike, as_array, checked_boxes
 from pocketface.sdk.results import Mask, Timings
-from pocketface.sdk.shipped import bundle_path
 
 
 class MaskPredictor:
@@ -196,5 +195,5 @@ def load_mask(
         >>> masks = load_mask("runs/hair/bundle")(image)
         >>> dyed = HairDye((120, 30, 40), strength=0.8)(image, masks)
     """
-    with open_bundle(bundle_path(path)) as bundle:
+    with open_bundle(path) as bundle:
         return MaskPredictor(bundle, variant=variant, threads=threads, delegate=delegate)

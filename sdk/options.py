@@ -10,7 +10,12 @@ import typer
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-BundlePath = Annotated[Path, typer.Argument(help="Bundle folder or .pface file.", show_default=False)]
+BundlePath = Annotated[
+    Path, typer.Argument(help="Bundle folder, .pface file, or name of one that comes along.", show_default=False)
+]
+Delegate = Annotated[
+    str, typer.Option(help="What the runtime hands the network to: cpu, xnnpack, cuda, coreml, as it has them here.")
+]
 DataFormat = Annotated[
     str,
     typer.Option(

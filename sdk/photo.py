@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pocketface.sdk.any_predictor import AnyPredictor
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.detection import Detector
 from pocketface.sdk.errors import BadInputError
@@ -20,8 +20,7 @@ from pocketface.sdk.images import checked_suffix, read_image, write_image
 from pocketface.sdk.mask_predictor import MaskPredictor
 from pocketface.sdk.overlay import ContoursOverlay, MaskOverlay, PointsOverlay, ScoreOverlay, SideBySide
 from pocketface.sdk.predictor import Predictor
-from pocketface.sdk.results import Landmarks
-from pocketface.sdk.shipped import bundle_path
+from pocketface.sdk.results import Landmarks, Mask
 from pocketface.sdk.terminal import write_json
 
 NOBODY = "no face was found: say where one is with --box x0,y0,x1,y1, or that the picture is one with --whole"
@@ -66,7 +65,7 @@ def run_photo(
             "ignore", Image.DecompressionBombWarning
         )  # read_image refuses such files in its own words
         pixels = read_image(photo)
-    with open_bundle(bundle_path(bundle)) as opened:
+    with open_bundle(bundle) as opened:
         if opened.manifest.stages[-1].task == "segmentation":
             if against is not None:
                 raise BadInputError("--against with a bundle of masks", expected="bundles of landmarks")
@@ -81,22 +80,16 @@ def run_photo(
             other, more = _other(against, pixels, [face.box for face in faces], threads, delegate)
             drawn = SideBySide((_title(predictor), _title(other)))([drawn, _drawn(other, pixels, more)])
         write_image(out, drawn, force=force)
-    if json is not None:
-        found = {"faces": [face.to_dict() for face in faces]}
-        write_json(_report(photo, pixels.shape, predictor) | found, json, force=force)
-    if json != "-":
-        for number, face in enumerate(faces, 1):
-            print(f"face {number}: {face}")
-        print(f"{predictor.manifest.name} {predictor.id} by {predictor.executor}: {predictor.timings}")
-        if not faces:
-            print(NOBODY)
+    _tell(photo, pixels.shape, predictor, faces, json, force)
+    if not faces and json != "-":
+        print(NOBODY)
 
 
 def _other(
     against: Path, pixels: NDArray[np.uint8], boxes: Sequence[Box], threads: int, delegate: str
 ) -> tuple[Predictor, list[Landmarks]]:
     """The bundle to compare with, and what it finds in the same boxes."""
-    with open_bundle(bundle_path(against)) as opened:
+    with open_bundle(against) as opened:
         predictor = Predictor(opened, threads=threads, delegate=delegate)
     return predictor, predictor(pixels, boxes)
 
@@ -124,22 +117,32 @@ def _run_mask(
     masks = predictor(pixels, boxes, cut=True)
     if out is not None:
         write_image(out, MaskOverlay()(pixels, masks), force=force)
+    _tell(photo, pixels.shape, predictor, masks, json, force)
+
+
+def _tell(
+    photo: Path,
+    shape: tuple[int, ...],
+    predictor: AnyPredictor,
+    found: Sequence[Landmarks] | Sequence[Mask],
+    json: str | None,
+    force: bool,
+) -> None:
+    """What was found, by what and how fast: as JSON, and in words unless standard output is for JSON."""
+    one, several = ("mask", "masks") if isinstance(predictor, MaskPredictor) else ("face", "faces")
     if json is not None:
-        found = {"masks": [mask.to_dict() for mask in masks]}
-        write_json(_report(photo, pixels.shape, predictor) | found, json, force=force)
+        report = {
+            "image": str(photo),
+            "height": shape[0],
+            "width": shape[1],
+            "bundle": predictor.manifest.name,
+            "variant": predictor.id,
+            "executor": predictor.executor,
+            "timings": predictor.timings,
+            several: [item.to_dict() for item in found],
+        }
+        write_json(report, json, force=force)
     if json != "-":
-        for number, mask in enumerate(masks, 1):
-            print(f"mask {number}: {mask}")
+        for number, item in enumerate(found, 1):
+            print(f"{one} {number}: {item}")
         print(f"{predictor.manifest.name} {predictor.id} by {predictor.executor}: {predictor.timings}")
-
-
-def _report(photo: Path, shape: tuple[int, ...], predictor: Predictor | MaskPredictor) -> dict[str, Any]:
-    return {
-        "image": str(photo),
-        "height": shape[0],
-        "width": shape[1],
-        "bundle": predictor.manifest.name,
-        "variant": predictor.id,
-        "executor": predictor.executor,
-        "timings": predictor.timings,
-    }

@@ -27,7 +27,6 @@ from pocketface.sdk.geometry import Box, Crop
 from pocketface.sdk.images import check_array, read_image, to_rgb
 from pocketface.sdk.postprocess import decode
 from pocketface.sdk.results import Landmarks, Timings
-from pocketface.sdk.shipped import bundle_path
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -210,7 +209,7 @@ def load(
         >>> faces[0].points.shape, faces[0].score
     """
     finder = Later(detector, threads=threads) if isinstance(detector, str | os.PathLike) else detector
-    with open_bundle(bundle_path(path)) as bundle:
+    with open_bundle(path) as bundle:
         return Predictor(bundle, variant=variant, threads=threads, delegate=delegate, detector=finder)
 
 

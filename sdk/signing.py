@@ -38,6 +38,7 @@ from pocketface.sdk.errors import (
 )
 from pocketface.sdk.files import os_problem, write_atomic
 from pocketface.sdk.limits import MAX_ENTRIES, MAX_SIGNATURE_BYTES, MAX_TOTAL_BYTES
+from pocketface.sdk.shipped import bundle_path
 
 _DISTRUST = "Do not trust this bundle; fetch it again from where it was signed"
 
@@ -113,7 +114,7 @@ def sign_bundle(
         EnvironmentProblemError: Sigstore cannot be reached, or nothing can be written.
     """
     package = _package()
-    path = Path(path)
+    path = bundle_path(path)
     zipped = not path.is_dir()
     if not zipped and out is not None:
         raise BadInputError(f"--out {out} for a folder", expected="a .pface file, or no --out", next="Leave --out away")
@@ -154,7 +155,7 @@ def verify_signature(path: str | os.PathLike[str], verifier: PublicKey | Identit
         EnvironmentProblemError: Sigstore cannot be reached.
     """
     package = _package()
-    with _unpacked(Path(path)) as root:
+    with _unpacked(bundle_path(path)) as root:
         return _verified(package, root, verifier, str(path))
 
 
@@ -170,7 +171,7 @@ def open_signed(path: str | os.PathLike[str], verifier: PublicKey | Identity) ->
             out files that the manifest lists.
     """
     package = _package()
-    path = Path(path)
+    path = bundle_path(path)
     refuse_special(path)
     if path.is_dir():
         return Bundle(checked_manifest(path, _verified(package, path, verifier, str(path))), path)

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from pocketface.benchmarks.data.degrade import SINGLE, degradation, degrade, inter_ocular
 from pocketface.benchmarks.data.synthetic import render_face
-from pocketface.sdk.errors import BadInputError, PocketfaceError
+from pocketface.benchmarks.module_command import ended
+from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.geometry import Box
 
 NAMES = ("none", *SINGLE, "all")
@@ -67,17 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--seed", type=int, default=0, help="of the degraded set")
     given = parser.parse_args(arguments)
-    try:
-        faces = range(given.first, given.first + given.count)
-        sheet = Image.fromarray(degradation_sheet(faces, size=given.size, seed=given.seed))
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        return error.exit_code
+    return ended(lambda: _write(given))
+
+
+def _write(given: argparse.Namespace) -> None:
+    faces = range(given.first, given.first + given.count)
+    sheet = Image.fromarray(degradation_sheet(faces, size=given.size, seed=given.seed))
     partial = given.out.with_name(f".{given.out.name}.partial")
     # 128 colours keep a page of the docs light.
     sheet.quantize(128, kmeans=1, dither=Image.Dither.NONE).save(partial, format="PNG", optimize=True)
     partial.replace(given.out)
-    return 0
 
 
 if __name__ == "__main__":

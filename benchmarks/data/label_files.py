@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pocketface.sdk.errors import AnnotationError, BadInputError
-from pocketface.sdk.images import MAX_PIXELS
+from pocketface.sdk.errors import AnnotationError, BadInputError, EnvironmentProblemError, ImageError
+from pocketface.sdk.images import opened_image
 from pocketface.sdk.manifest import DataSource
 
 if TYPE_CHECKING:
@@ -23,11 +21,6 @@ if TYPE_CHECKING:
 
 _MEND = "Fix the file or leave it out with --skip-bad"
 _ORIENTATION = 0x0112  # EXIF: 5 to 8 swap width and height
-# What Pillow's decoders raise on broken files, besides OSError.
-_BROKEN = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
-)
 
 
 def named(path: Path, name: str) -> str:
@@ -42,10 +35,10 @@ def image_size(path: Path, where: str) -> tuple[int, int]:
         AnnotationError: the file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
+        with opened_image(path, "it") as image:
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
-    except _BROKEN as error:
+    except (ImageError, EnvironmentProblemError) as error:
         raise _unreadable(path, where, error) from error
 
 
@@ -56,17 +49,11 @@ def read_values(path: Path, where: str) -> NDArray[np.uint8]:
         AnnotationError: the file is missing, broken, too large, or has colours or more than 8 bits.
     """
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise AnnotationError(
-                    f"{where}: {image.width} x {image.height} pixels",
-                    expected=f"at most {MAX_PIXELS} pixels",
-                    next=_MEND,
-                )
+        with opened_image(path, "it") as image:
             if image.mode not in ("1", "L", "P", "RGB"):
                 raise _not_one_value(where, f"mode {image.mode}")
             values = np.array(image).astype(np.uint8, copy=False)
-    except _BROKEN as error:
+    except (ImageError, EnvironmentProblemError) as error:
         raise _unreadable(path, where, error) from error
     if values.ndim == 3:  # some tools store a grey mask in three equal channels
         if not (values == values[:, :, :1]).all():
@@ -79,13 +66,14 @@ def _not_one_value(where: str, got: str) -> AnnotationError:
     return AnnotationError(f"{where}: {got}", expected="one value of 8 bits or less a pixel", next=_MEND)
 
 
-def _unreadable(path: Path, where: str, error: BaseException) -> AnnotationError:
-    if isinstance(error, FileNotFoundError):
+def _unreadable(path: Path, where: str, error: ImageError | EnvironmentProblemError) -> AnnotationError:
+    if not path.exists():
         return AnnotationError(f"{where}: no such file", expected="an image file", next=_MEND)
     if path.is_file() and path.stat().st_size == 0:
         return AnnotationError(f"{where}: the file is empty", expected="an image file", next=_MEND)
-    reason = getattr(error, "strerror", None) or type(error).__name__
-    return AnnotationError(f"{where}: cannot be read as an image ({reason})", expected="an image file", next=_MEND)
+    # An environment's problem names the file by its whole path.
+    reason = error.what if isinstance(error, ImageError) else type(error.__cause__).__name__
+    return AnnotationError(f"{where}: cannot be read as an image ({reason})", expected=error.expected, next=_MEND)
 
 
 def inner_root(root: Path, parts: Sequence[str], *names: str) -> Path:

@@ -31,7 +31,8 @@ from pocketface.benchmarks.data.synthetic_raster import draw
 from pocketface.benchmarks.data.synthetic_scene import Light, background, develop
 from pocketface.benchmarks.data.synthetic_shape import Head, Identity, View
 from pocketface.benchmarks.data.synthetic_sheets import person
-from pocketface.sdk.errors import BadInputError, EnvironmentProblemError, PocketfaceError
+from pocketface.benchmarks.module_command import ended
+from pocketface.sdk.errors import BadInputError, EnvironmentProblemError
 
 PARSING_CLASSES: tuple[str, ...] = (
     "background", "skin", "hair", "nose", "left_brow", "right_brow", "left_eye", "right_eye", "upper_lip", "lower_lip",
@@ -295,19 +296,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--overlay", action="store_true", help="draw landmarks and parsing classes")
     given = parser.parse_args(arguments)
-    try:
-        seeds = range(given.seed, given.seed + given.count)
-        sheet = contact_sheet(seeds, columns=given.columns, size=given.size, overlay=given.overlay)
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        return error.exit_code
+    return ended(lambda: _write(given))
+
+
+def _write(given: argparse.Namespace) -> None:
+    seeds = range(given.seed, given.seed + given.count)
+    sheet = contact_sheet(seeds, columns=given.columns, size=given.size, overlay=given.overlay)
     partial = given.out.with_name(f".{given.out.name}.partial")
     # 256 colours, dithered, keep a page of the docs light.
     full = Image.fromarray(sheet)
     small = full.quantize(palette=full.quantize(256, kmeans=1), dither=Image.Dither.FLOYDSTEINBERG)
     small.save(partial, format="PNG", optimize=True)
     partial.replace(given.out)
-    return 0
 
 
 if __name__ == "__main__":

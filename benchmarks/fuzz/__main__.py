@@ -3,79 +3,135 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
-from pocketface.benchmarks.fuzz.campaign import Counts, campaign
-from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.errors import BadInputError, GateFailedError, PocketfaceError
+from pocketface.benchmarks.checkout import git_commit
+from pocketface.benchmarks.fuzz.campaign import NATIVE, Counts, campaign
+from pocketface.benchmarks.module_command import ended
+from pocketface.sdk.bundle import Bundle, open_bundle
+from pocketface.sdk.chain import runnable
+from pocketface.sdk.errors import BadInputError, GateFailedError
 from pocketface.sdk.files import refuse_existing, sha256
-from pocketface.sdk.options import Force
+from pocketface.sdk.options import BundlePath, Force
 from pocketface.sdk.progress import track
 from pocketface.sdk.terminal import write_json
 
+SCHEMA = 2
+
 
 def fuzz(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder; small files make it fast.", show_default=False)],
+    bundle: BundlePath,
     mutants: Annotated[int, typer.Option(help="Broken bundles to try.")] = 20_000,
-    mended: Annotated[int, typer.Option(help="And so many with mended hashes, so that a runtime sees them.")] = 300,
+    mended: Annotated[
+        int, typer.Option(help="And so many of the golden cases and of each variant, with mended hashes.")
+    ] = 300,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Variant to run. Give it again for several (default: all that can).", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the random numbers; equal ones give equal mutants.")] = 0,
     first: Annotated[int, typer.Option(help="Number of the first one, to try a single one again.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes at a time.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write the counts as JSON.", show_default=False)] = None,
+    add: Annotated[bool, typer.Option("--add", help="Add to the runs that the file of --json holds.")] = False,
     force: Force = False,
 ) -> None:
     """Try broken versions of a bundle: each must be refused with a typed error, or do what it says."""
     if mutants < 0 or mended < 0 or first < 0:
         raise BadInputError("a negative number of mutants", expected="0 or more")
-    if json is not None:
+    if add and json is None:
+        raise BadInputError("--add without --json", next="Name the file to add to")
+    earlier = _earlier(json) if add and json is not None and json.exists() else []
+    if json is not None and not add:
         refuse_existing(json, force)
     with open_bundle(bundle) as opened:
-        about = {
+        ids = _variants(opened, variant)
+        # What is broken, its files (none stand for the bundle as a whole), what is run of it, how many.
+        # What is run of a mutant: None for whatever it says itself that it has.
+        parts: list[tuple[str, tuple[str, ...], tuple[str, ...] | None, int]] = [
+            ("bundle", (), ids if variant else None, mutants)
+        ]
+        if mended:
+            parts.append(("golden cases", tuple(entry.path for entry in opened.manifest.golden), (), mended))
+            parts += [(id, _files(opened, id), (id,), mended) for id in ids]
+        found: list[dict[str, Any]] = []
+        ours = 0
+        for broken, files, run, count in parts:
+            with track(broken, count, show=sys.stderr.isatty()) as progress:
+                counts = campaign(
+                    opened.root,
+                    mutants=count,
+                    seed=seed,
+                    first=first,
+                    mended=files,
+                    variants=run,
+                    workers=workers,
+                    progress=progress,
+                )
+            # A native crash on a model whose hash is right is the runtime's; anything else is ours.
+            native = [item for item in counts.findings if broken in ids and item["result"] in NATIVE]
+            ours += len(counts.findings) - len(native)
+            _print(broken, counts)
+            told = {"broken": broken, "variants": ids if run is None else run}
+            found.append({**told, "ours": len(counts.findings) - len(native), **counts.to_dict()})
+        record = {
+            "command": "python -m pocketface.benchmarks.fuzz BUNDLE "
+            f"--mutants {mutants} --mended {mended} --seed {seed}"
+            + "".join(f" --variant {id}" for id in variant or ()),
             "bundle": opened.manifest.name,
             "manifest_sha256": sha256(opened.root / "manifest.json"),
-            "formats": sorted({item.format for stage in opened.manifest.stages for item in stage.variants}),
+            "commit": git_commit(),
+            "seed": seed,
+            "versions": _versions(),
+            "campaigns": found,
         }
-    with track("breaking", mutants + mended, show=sys.stderr.isatty()) as progress:
-        plain = campaign(bundle, mutants=mutants, seed=seed, first=first, workers=workers, progress=progress)
-        through = campaign(
-            bundle,
-            mutants=mended,
-            seed=seed,
-            first=first,
-            mended=True,
-            workers=workers,
-            progress=lambda done: progress(mutants + done),
-        )
-    for name, counts in (("as they are", plain), ("with mended hashes", through)):
-        _print(name, counts)
     if json is not None:
-        write_json(
-            {
-                "schema": 1,
-                "command": "python -m pocketface.benchmarks.fuzz BUNDLE "
-                f"--mutants {mutants} --mended {mended} --seed {seed}",
-                **about,
-                "commit": _commit(),
-                "seed": seed,
-                "versions": _versions(),
-                "plain": plain.to_dict(),
-                "mended": through.to_dict(),
-            },
-            str(json),
-            force=force,
-        )
-    # A native crash on a model whose hash is right is the runtime's; anything else is ours.
-    ours = plain.findings + [item for item in through.findings if item["result"] not in ("crashed", "hung")]
+        write_json({"schema": SCHEMA, "runs": [*earlier, record]}, str(json), force=force or add)
     if ours:
-        raise GateFailedError(
-            f"{len(ours)} mutants were not refused as they should be", next="Try one again with --first"
-        )
+        raise GateFailedError(f"{ours} mutants were not refused as they should be", next="Try one again with --first")
+
+
+def _earlier(path: Path) -> list[Any]:
+    """The runs of a record.
+
+    Raises:
+        BadInputError: it is none of ours.
+    """
+    try:
+        record = msgspec.json.decode(path.read_bytes())
+        if record["schema"] == SCHEMA:
+            return list(record["runs"])
+    except (OSError, msgspec.DecodeError, TypeError, KeyError) as error:
+        raise BadInputError(
+            f"{path}: no runs to add to ({error!r})", next="Leave --add out, or name another"
+        ) from error
+    raise BadInputError(f"{path} has schema {record['schema']}", expected=f"{SCHEMA}", next="Leave --add out")
+
+
+def _variants(bundle: Bundle, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Ids of variants, or chains, to run.
+
+    Raises:
+        BundleError: no such variant.
+        BadInputError: one that nothing here runs, or there is none that could be.
+    """
+    able = runnable(bundle.manifest)
+    for id in wanted or ():
+        bundle.manifest.chain(id)
+        if id not in able:
+            raise BadInputError(f"variant {id!r} cannot run here", choices=able)
+    return tuple(wanted or able)
+
+
+def _files(bundle: Bundle, id: str) -> tuple[str, ...]:
+    return tuple(file.path for _, variant in bundle.manifest.chain(id) for file in variant.files)
 
 
 def _print(name: str, counts: Counts) -> None:
@@ -83,17 +139,7 @@ def _print(name: str, counts: Counts) -> None:
     for result, count in counts.results.most_common():
         print(f"  {result:9} {count}")
     for item in counts.findings[:20]:
-        print(f"  {item['result']}: number {item['number']} ({item['kind']}): {item['detail']}")
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return ""
-    return done.stdout.strip()
+        print(f"  {item['result']}: number {item['number']} ({item['kind']}): {item['detail']}", flush=True)
 
 
 def _versions() -> dict[str, str]:
@@ -106,16 +152,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def main() -> None:
-    """The command: one line for an error, as everywhere."""
+def main() -> int:
+    """The command; returns the exit code."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(fuzz)
-    try:
-        app()
-    except PocketfaceError as error:
-        print(f"pocketface: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    return ended(app)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,10 +19,12 @@ from typing import Any
 
 import msgspec
 
+from pocketface.benchmarks.fuzz.mutants import kind_of
 from pocketface.benchmarks.fuzz.worker import Order
 
-BAD = ("untyped", "machine", "wrote", "crashed", "hung")
-"""Results that are a defect; of mended mutants, a crash or a hang is the runtime's."""
+NATIVE = ("crashed", "hung")
+BAD = ("untyped", "machine", "wrote", *NATIVE)
+"""Results that are a defect; of a model whose hash was mended, those of ``NATIVE`` are the runtime's."""
 
 BATCH = 1000
 """Mutants a process: what one leaves behind in memory does not pile up for ever."""
@@ -80,7 +82,8 @@ def campaign(
     mutants: int,
     seed: int = 0,
     first: int = 0,
-    mended: bool = False,
+    mended: Sequence[str] = (),
+    variants: Sequence[str] | None = None,
     limit: float = 60.0,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
@@ -92,7 +95,8 @@ def campaign(
         mutants: how many.
         seed: of their random numbers.
         first: number of the first one, to try a single one again.
-        mended: break contents and mend their hashes, see ``mutant``.
+        mended: files whose contents are broken and whose hashes are mended, see ``mutant``.
+        variants: those that are run of a bundle that opens (default: all that can run here).
         limit: seconds after which a mutant hangs.
         workers: processes at a time; the mutants are the same with any number of them.
         progress: is told how many are done.
@@ -105,7 +109,15 @@ def campaign(
         number, last = start, min(start + BATCH, first + mutants)
         while number < last:
             with tempfile.TemporaryDirectory(prefix="pocketface-fuzz-", ignore_cleanup_errors=True) as folder:
-                order = Order(str(bundle.resolve()), f"{folder}/place", seed, number, last, mended)
+                order = Order(
+                    bundle=str(bundle.resolve()),
+                    root=f"{folder}/place",
+                    seed=seed,
+                    first=number,
+                    last=last,
+                    mended=tuple(mended),
+                    variants=None if variants is None else tuple(variants),
+                )
                 for found, kind, result, detail, memory, ms in _lines(order, limit):
                     number = found + 1
                     with lock:
@@ -143,7 +155,7 @@ def _lines(order: Order, limit: float) -> Iterator[tuple[int, str, str, str, flo
                 events = ready.select(limit)
                 if not events or time.monotonic() - heard > limit:
                     worker.send_signal(signal.SIGKILL)
-                    yield number, "?", "hung", f"for more than {limit:g} s", 0.0, 1e3 * limit
+                    yield number, kind_of(number, order.mended), "hung", f"for more than {limit:g} s", 0.0, 1e3 * limit
                     return
                 ended = False
                 for key, _ in events:
@@ -166,4 +178,5 @@ def _lines(order: Order, limit: float) -> Iterator[tuple[int, str, str, str, flo
         if number < order.last:
             text = complaint.decode(errors="replace").strip().splitlines()
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            yield number, "?", "crashed", f"{how}: {text[-1] if text else ''}"[:300], 0.0, 0.0
+            detail = f"{how}: {text[-1] if text else ''}"[:300]
+            yield number, kind_of(number, order.mended), "crashed", detail, 0.0, 0.0

@@ -11,7 +11,7 @@ import json
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,21 +61,23 @@ class Mutant:
     packed: bytes = b""
 
 
-def mutant(files: Files, seed: int, number: int, *, mended: bool = False) -> Mutant:
+def kind_of(number: int, mended: Sequence[str] = ()) -> str:
+    """How the mutant of this number is broken."""
+    return "content, hash mended" if mended else list(KINDS)[number % len(KINDS)]
+
+
+def mutant(files: Files, seed: int, number: int, *, mended: Sequence[str] = ()) -> Mutant:
     """The mutant of this number.
 
     Args:
         files: of the bundle that is broken.
         seed, number: which mutant; equal ones give equal mutants.
-        mended: break the content of a model or golden case and mend its hash in the manifest, so that what reads the
-            content gets to see it.
+        mended: break the content of one of these files, models or golden cases, and mend its hash in the manifest, so
+            that what reads the content gets to see it.
     """
     random = np.random.default_rng([seed, number])
-    if mended:
-        return Mutant("content, hash mended", _mended(files, random))
-    kinds = list(KINDS)
-    kind = kinds[number % len(kinds)]
-    made = KINDS[kind](files, random)
+    kind = kind_of(number, mended)
+    made = _mended(files, mended, random) if mended else KINDS[kind](files, random)
     return Mutant(kind, packed=made) if isinstance(made, bytes) else Mutant(kind, made)
 
 
@@ -305,8 +307,8 @@ def mended(files: Files, name: str, data: bytes) -> Files:
     return {**files, name: data, "manifest.json": json.dumps(raw).encode()}
 
 
-def _mended(files: Files, random: Random) -> Files:
-    name = _pick([name for name in files if name.startswith(("models/", "golden/"))], random)
+def _mended(files: Files, names: Sequence[str], random: Random) -> Files:
+    name = _pick(names, random)
     data = files[name]
     if name.endswith(".npz") and random.random() < 0.7:  # below the zip file's checksums
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from pocketface.benchmarks.fuzz.mutants import FOLDER, LINK, PIPE, Files, Mutant
 from pocketface.sdk.bundle import Bundle, open_bundle
 from pocketface.sdk.chain import runnable
 from pocketface.sdk.errors import EnvironmentProblemError, PocketfaceError
+from pocketface.sdk.face_detector import FaceDetector
 from pocketface.sdk.mask_predictor import MaskPredictor
 from pocketface.sdk.predictor import Predictor
 
@@ -47,10 +48,16 @@ class Outcome:
 
 
 class Place:
-    """The folder in which mutants are tried, one after the other."""
+    """The folder in which mutants are tried, one after the other.
 
-    def __init__(self, root: Path, files: Files) -> None:
-        self.root, self.files = root.resolve(), files
+    Args:
+        root: is made.
+        files: of the bundle that is broken.
+        variants: those that are run of a bundle that opens; None for all that can run here.
+    """
+
+    def __init__(self, root: Path, files: Files, variants: Sequence[str] | None = None) -> None:
+        self.root, self.files, self.variants = root.resolve(), files, variants
         for name in ("bundle", "tmp", "cwd", "outside"):
             (self.root / name).mkdir(parents=True)
         (self.root / "outside" / "file").write_bytes(b"not yours")
@@ -74,17 +81,17 @@ class Place:
         self._written.clear()
         self._watching = True
         try:
-            outcome = self._use(path)
+            outcome = self._open(path)
         finally:
             self._watching = False
         if self._written:
             return Outcome("wrote", self._written[0])
-        if self._outside() != before:
-            return Outcome("wrote", "something is new, or changed, beside the bundle")
+        if changed := set(self._outside()) ^ set(before):
+            return Outcome("wrote", f"{min(changed)[0]} is new, changed or gone, beside the bundle")
         return outcome
 
-    def _use(self, path: Path) -> Outcome:
-        steps: list[tuple[str, Callable[[Any], Any]]] = [("golden", lambda bundle: bundle.golden()), ("run", _run)]
+    def _open(self, path: Path) -> Outcome:
+        steps: list[tuple[str, Callable[[Any], Any]]] = [("golden", lambda bundle: bundle.golden()), ("run", self.use)]
         try:
             bundle = open_bundle(path)
         except EnvironmentProblemError as error:
@@ -105,12 +112,25 @@ class Place:
                     return Outcome("untyped", _last())
         return Outcome("opened", ", ".join(said))
 
+    def use(self, bundle: Bundle) -> None:
+        """Every variant or chain that is asked for; the first error of ours is raised once all have been tried."""
+        refused = []
+        for id in runnable(bundle.manifest) if self.variants is None else self.variants:
+            try:
+                _use(bundle, id)
+            except PocketfaceError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
+
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._watching:
             return
         if event == "open":
             path, mode, flags = arguments
             writes = any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool((flags or 0) & _WRITES)
+            if writes and not isinstance(path, int) and os.path.isdir(path):
+                path = os.path.join(path, "nameless")  # O_TMPFILE, which names the folder that the file is made in
         else:
             writes = event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.chmod")
             # What is made: of two names, the second.
@@ -157,20 +177,15 @@ class Place:
                 path.write_bytes(data)
 
 
-def _run(bundle: Bundle) -> None:
-    """Every variant or chain that can run here; the first error of ours is raised once all have been tried."""
-    refused = []
-    masks = bundle.manifest.stages[-1].task == "segmentation"
-    for id in runnable(bundle.manifest):
-        try:
-            if masks:
-                MaskPredictor(bundle, variant=id)(IMAGE)
-            else:
-                Predictor(bundle, variant=id)(IMAGE, boxes=[BOX])
-        except PocketfaceError as error:
-            refused.append(error)
-    if refused:
-        raise refused[0]
+def _use(bundle: Bundle, id: str) -> None:
+    """One picture through a variant or chain."""
+    task = bundle.manifest.stages[-1].task
+    if task == "segmentation":
+        MaskPredictor(bundle, variant=id)(IMAGE)
+    elif task == "detection":
+        FaceDetector(bundle, variant=id)(IMAGE)
+    else:
+        Predictor(bundle, variant=id)(IMAGE, boxes=[BOX])
 
 
 def _last() -> str:

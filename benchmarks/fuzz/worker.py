@@ -17,17 +17,27 @@ import msgspec
 
 from pocketface.benchmarks.fuzz.mutants import Files, mutant
 from pocketface.benchmarks.fuzz.trial import Place
+from pocketface.sdk.bundle import open_bundle
+
+MOST_MEMORY = 4 * 2**30
+"""Bytes of addresses that a process may have, libraries that are mapped included; with torch it has 1.2 GB of them."""
 
 
 class Order(msgspec.Struct, frozen=True):
-    """Mutants ``first`` to ``last`` (without) of the bundle, to be tried in the folder ``root``, which is made."""
+    """Mutants ``first`` to ``last`` (without) of the bundle, to be tried in the folder ``root``, which is made.
+
+    Attributes:
+        mended: files whose content is broken and whose hash is mended; none for any other kind of mutant.
+        variants: those that are run of a bundle that opens; None for all that can run here.
+    """
 
     bundle: str
     root: str
     seed: int
     first: int
     last: int
-    mended: bool
+    mended: tuple[str, ...] = ()
+    variants: tuple[str, ...] | None = None
 
 
 def read_files(bundle: Path) -> Files:
@@ -44,7 +54,11 @@ def work(order: Order) -> None:
     say = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a runtime prints stays out of what the parent reads
     warnings.simplefilter("ignore")  # of this process, whose warnings nobody sees
-    place = Place(Path(order.root), files)
+    if sys.platform == "linux":  # a broken file may ask its runtime for anything, and gets it from the whole machine
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    place = Place(Path(order.root), files, order.variants)
+    with open_bundle(order.bundle) as whole:  # runtimes that make themselves at home do so before anybody looks
+        place.use(whole)
     for number in range(order.first, order.last):
         began = time.process_time()
         made = mutant(files, order.seed, number, mended=order.mended)

@@ -5,6 +5,7 @@ memory, broken bundles. Each part is what one command stored; `collect` puts the
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def read(path: Path) -> RuntimeResults:
 
 
 def collect(
-    bundle: Path,
+    bundle: str | os.PathLike[str],
     predictor: Predictor,
     detector: Detector,
     faces: Sequence[Face],
@@ -79,7 +80,7 @@ def collect(
     """Measure what is measured here, and take the rest from where it was stored.
 
     Args:
-        bundle: of ``predictor``, for the figures of speed.
+        bundle: of ``predictor``, for the figures of speed: a path, or the name of one that comes with the package.
         predictor, detector: what finds landmarks and faces.
         faces: annotated, one a picture.
         data, split, licence: what they are called.

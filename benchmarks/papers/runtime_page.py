@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from pocketface.benchmarks.runtime_speed import FRAME, GOAL_IMPORT_S, GOALS_MS, 
 
 BOXES = {"true": "the true box", "detected": "the detector's", "image": "the whole picture"}
 CALM = "without a filter"
+BROKEN = {"bundle": "the bundle, in any way", "golden cases": "golden cases, hash mended"}
+_FUZZ = "python -m pocketface.benchmarks.fuzz BUNDLE "
 _NOTHING = "Nothing crashed, hung, wrote outside of its folder or raised an untyped error."
+_NOTHING_OF_OURS = "Of ours, nothing crashed, hung, wrote outside of its folder or raised an untyped error."
 
 
 def write(results: RuntimeResults, path: Path) -> None:
@@ -229,6 +233,36 @@ def _memory(results: RuntimeResults) -> Section:
 
 
 def _fuzz(record: Mapping[str, Any]) -> Section:
+    if record.get("schema", 1) == 1:
+        return _fuzz_of_one_bundle(record)
+    rows: list[Row] = []
+    ours, native, sizes = 0, [], []
+    for run in record["runs"]:
+        sizes.append(f"{run['bundle']} (`{run['command'].removeprefix(_FUZZ)}`, commit {run['commit'][:12]})")
+        for part in run["campaigns"]:
+            broken, results = part["broken"], part["results"]
+            variants = ", ".join(part["variants"]) or "-"
+            row = {"bundle": run["bundle"], "broken": BROKEN.get(broken, f"{broken}, hash mended"), "run": variants}
+            rows.append({**row, "mutants": part["mutants"], **results})
+            ours += part["ours"]
+            if others := len(part["findings"]) - part["ours"]:
+                ends = [item for item in part["findings"] if item["result"] in ("crashed", "hung")]
+                signals = Counter(item["detail"].partition(":")[0] for item in ends)
+                how = ", ".join(f"{count} x {name}" for name, count in sorted(signals.items()))
+                native.append(f"{run['bundle']} {broken}: {others} of {part['mutants']} ended their process ({how}).")
+    return Section(
+        "Broken bundles",
+        f"`{_FUZZ.strip()} ...`: {'; '.join(sizes)}. Opened: still sound, or harmless. Untyped: an error that is none "
+        "of ours; machine: one that blames the machine; wrote: a file outside of its folder. With a mended hash the "
+        "runtime gets to see the bytes: a crash or a hang there is the runtime's own, anywhere else it is ours.",
+        rows,
+        {},
+        (f"{ours} findings of ours." if ours else _NOTHING_OF_OURS, *native),
+    )
+
+
+def _fuzz_of_one_bundle(record: Mapping[str, Any]) -> Section:
+    """Of a record of schema 1."""
     rows: list[Row] = []
     for name, text in (("plain", "broken bundles"), ("mended", "broken files whose hashes were mended")):
         if name in record:
@@ -240,9 +274,5 @@ def _fuzz(record: Mapping[str, Any]) -> Section:
         "none of ours; wrote: a file outside of its folder.",
         rows,
         {},
-        (
-            "Nothing crashed, hung, wrote outside of its folder or raised an untyped error."
-            if not bad
-            else f"{bad} findings.",
-        ),
+        (_NOTHING if not bad else f"{bad} findings.",),
     )

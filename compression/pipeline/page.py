@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
+from pocketface.benchmarks.checkout import git_commit
 from pocketface.benchmarks.machine import this_machine
 from pocketface.benchmarks.reports.markdown import header, mean_and_range, table, tied
 from pocketface.compression.pipeline.ablation import Trial
-from pocketface.compression.pipeline.provenance import git_commit
 from pocketface.compression.recipe import Recipe
 from pocketface.compression.recipe_file import load_recipe, recipe_sha256
 from pocketface.sdk.errors import BadInputError

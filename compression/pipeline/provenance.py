@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from pocketface.benchmarks.checkout import git_commit as git_commit
 from pocketface.benchmarks.metrics import Accuracy
 from pocketface.compression.pipeline.context import AnyContext, ChainContext, Context
 from pocketface.compression.recipe_file import recipe_sha256
@@ -39,25 +38,6 @@ def tool_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def git_commit() -> str:
-    """Commit of the checkout this code runs from, with ``+`` if files differ from it; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit + ("+" if dirty else "")
 
 
 def model_card(context: Context, accuracy: Accuracy, auroc: float, *, told: Mapping[str, str] | None = None) -> str:

@@ -13,7 +13,6 @@ from pocketface.sdk.files import refuse_existing
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.mask_predictor import MaskPredictor
 from pocketface.sdk.progress import track
-from pocketface.sdk.shipped import bundle_path
 from pocketface.sdk.video.camera import open_camera
 from pocketface.sdk.video.formats import checked_format
 from pocketface.sdk.video.reader import VideoReader
@@ -54,7 +53,7 @@ def run_clip(
             raise BadInputError(f"{out} is the video itself", next="Choose another name for --out")
     if json is not None and json != "-":
         refuse_existing(Path(json), force)
-    with open_bundle(bundle_path(bundle)) as opened:
+    with open_bundle(bundle) as opened:
         predictor = predictor_of(opened, variant=variant, threads=threads, delegate=delegate)
     if isinstance(predictor, MaskPredictor) and "skin" not in predictor.classes.names:
         detector = None

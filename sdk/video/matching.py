@@ -9,17 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pocketface.sdk.geometry import Box
+import numpy as np
 
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
-    width = min(a.x1, b.x1) - max(a.x0, b.x0)
-    height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (a.width * a.height + b.width * b.height - shared)
+from pocketface.sdk.geometry import Box, iou
 
 
 def matches(tracks: Sequence[Box], detections: Sequence[Box], least: float) -> dict[int, int]:
@@ -30,12 +22,10 @@ def matches(tracks: Sequence[Box], detections: Sequence[Box], least: float) -> d
         least: IoU from which two boxes may be one face's. Of equal overlaps the first track's, then the first
             detection's, goes first.
     """
-    pairs = sorted(
-        (-overlap, t, d)
-        for t, track in enumerate(tracks)
-        for d, detection in enumerate(detections)
-        if (overlap := iou(track, detection)) >= least
-    )
+    if not tracks or not detections:
+        return {}
+    overlaps = iou(np.array(tracks)[:, None], np.array(detections))
+    pairs = sorted((-overlaps[t, d], t, d) for t, d in np.argwhere(overlaps >= least).tolist())
     found: dict[int, int] = {}
     for _, t, d in pairs:
         if t not in found and d not in found.values():

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from pocketface.sdk.detection import Detection, Detector
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.geometry import GROUND_TRUTH_SCALE, Box
+from pocketface.sdk.geometry import GROUND_TRUTH_SCALE, Box, iou
 from pocketface.sdk.images import check_array
 from pocketface.sdk.mask_predictor import MaskPredictor
 from pocketface.sdk.results import Landmarks, Mask
 from pocketface.sdk.video.finders import Finder, Found, LandmarksPredictor, finder_of
-from pocketface.sdk.video.matching import iou, matches
+from pocketface.sdk.video.matching import matches
 from pocketface.sdk.video.one_euro import OneEuro
 from pocketface.sdk.video.scene import Scene
 from pocketface.sdk.video.settings import TrackerSettings

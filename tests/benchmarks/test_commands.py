@@ -155,6 +155,14 @@ def test_eval_without_matplotlib_names_the_extra(run, bundle, data, tmp_path, mo
     assert "pocketface[bench]" in err
 
 
+def test_bench_hands_the_network_to_a_delegate(run, bundle, tmp_path):
+    target = tmp_path / "latency.json"
+    words = ("bench", bundle, "--threads", "1", "--runs", "1", "--delegate", "cpu", "--json", target)
+    code, _, err = run(*words)
+    assert code == 0, err
+    assert {row["executor"].rpartition(" ")[2] for row in json.loads(target.read_text())["rows"]} == {"(cpu)"}
+
+
 def test_bench_measures_what_can_run(run, bundle, tmp_path):
     target = tmp_path / "l.json"
     code, out, _ = run("bench", bundle, "--threads", "1", "--runs", "3", "--json", target)
@@ -178,6 +186,7 @@ def test_bench_measures_what_can_run(run, bundle, tmp_path):
         (("--runs", "0"), 2, "runs"),
         (("--variant", "fp64.onnx"), 2, "Valid: fp32.onnx"),
         (("--variant", "fp16.coreml"), 3, "coreml"),
+        (("--delegate", "npu"), 3, "no delegate 'npu'"),
     ],
 )
 def test_bench_refuses_in_one_line(run, bundle, words, code, said):

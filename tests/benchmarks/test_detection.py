@@ -13,13 +13,12 @@ from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.detection import (
     box_error,
     evaluate_detector,
-    intersection_over_union,
     nme_by_boxes,
     painted_over,
 )
 from pocketface.sdk.detection import Detection
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.geometry import Box
+from pocketface.sdk.geometry import Box, iou
 from pocketface.sdk.predictor import load
 
 
@@ -73,8 +72,8 @@ def test_landmarks_in_true_and_detected_boxes(tmp_path: Path) -> None:
 
 def test_overlap_and_error_by_hand() -> None:
     one, other = Box(0, 0, 10, 10), Box(5, 0, 15, 10)
-    assert intersection_over_union(one, other) == pytest.approx(50 / 150)
-    assert intersection_over_union(one, Box(20, 0, 30, 10)) == 0
+    assert iou(one, other) == pytest.approx(50 / 150)
+    assert iou(one, Box(20, 0, 30, 10)) == 0
     assert box_error(other, one) == pytest.approx(50)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 
 import msgspec
@@ -187,7 +188,30 @@ def image_is_text(root):
     return r"Training/Frame00002-org\.jpg: cannot be read as an image"
 
 
-SPOILERS = [bad_size, bad_value, bad_colours, no_label, no_image, broken_label, empty_label, image_is_text]
+def label_is_a_pipe(root):
+    path = root / "GT/Training/Frame00002-gt.png"
+    path.unlink()
+    os.mkfifo(path)
+    return r"Training/Frame00002-gt\.png: cannot be read as an image \(it is a pipe"
+
+
+def label_is_a_bomb(root):
+    """A label of 65 535 x 65 535 pixels, of which there is only the head; as a picture is refused, so is it."""
+    head = b"P4\n65535 65535\n"
+    (root / "GT/Training/Frame00002-gt.png").write_bytes(head + bytes(100))
+    return r"Training/Frame00002-gt\.png: cannot be read as an image \(it is too large"
+
+
+def label_of_another_format(root):
+    """PostScript, which Pillow would hand to another program."""
+    Image.new("L", (8, 8)).save(root / "GT/Training/Frame00002-gt.png", format="EPS")
+    return r"Training/Frame00002-gt\.png: cannot be read as an image \(it is not an image that can be read"
+
+
+SPOILERS = [
+    *(label_is_a_pipe, label_is_a_bomb, label_of_another_format, bad_size, bad_value, bad_colours, no_label, no_image),
+    *(broken_label, empty_label, image_is_text),
+]
 
 
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)

@@ -13,6 +13,7 @@ from bundle_factory import make_bundle, replace_file, zip_bundle
 from pocketface.benchmarks import latency
 from pocketface.benchmarks.latency import LatencyResult, measure
 from pocketface.benchmarks.machine import this_machine
+from pocketface.benchmarks.peak_rss import peak_rss_mb
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.errors import BadInputError, BundleError, EnvironmentProblemError
 from pocketface.sdk.manifest import Latency
@@ -39,7 +40,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch):
 
     def install(script: dict[str, list[tuple[float, float, float]]]) -> list[tuple[str, int]]:
         class Scripted:
-            def __init__(self, bundle, *, variant: str, threads: int) -> None:
+            def __init__(self, bundle, *, variant: str, threads: int, delegate: str) -> None:
+                if (delegate, variant) == ("npu", "w8a8.onnx"):
+                    raise EnvironmentProblemError("no delegate 'npu' for w8a8")
                 self.variant, self.threads, self.times = variant, threads, iter(script[variant])
                 self.executor = f"script of {variant}"
 
@@ -171,6 +174,26 @@ def test_nothing_that_can_run_is_an_error_that_names_what_can(folder: Path):
 def test_bad_arguments_are_refused(folder: Path, arguments: dict, message: str):
     with open_bundle(folder) as bundle, pytest.raises(BadInputError, match=message):
         measure(bundle, **{"memory": False, "runs": 1, "warmup": 0, **arguments})
+
+
+def test_variants_whose_runtime_lacks_the_delegate_are_left_out(folder: Path, scripted):
+    calls = scripted({"fp32.onnx": [(1, 2, 3)] * 3, "w8a8.onnx": [(1, 2, 3)] * 3})
+    with open_bundle(folder) as bundle:
+        found = measure(bundle, threads=(1,), delegate="npu", runs=1, warmup=0, memory=False)
+    assert [name for name, _ in found] == ["fp32.onnx"]
+    assert found.skipped["w8a8.onnx"] == "no delegate 'npu' for w8a8."
+    assert {name for name, _ in calls} == {"fp32.onnx"}
+
+
+def test_a_delegate_is_asked_for_by_every_process_and_named(folder: Path):
+    with open_bundle(folder) as bundle:
+        ((_, row),) = measure(bundle, ["fp32.onnx"], threads=(1,), delegate="cpu", runs=1, warmup=0)
+        assert row.executor.endswith("(cpu)")
+        assert row.peak_rss_mb > 0
+        with pytest.raises(EnvironmentProblemError, match="no delegate 'npu'"):
+            measure(bundle, ["fp32.onnx"], threads=(1,), delegate="npu", runs=1, memory=False)
+    with pytest.raises(EnvironmentProblemError, match="no delegate 'npu'"):
+        peak_rss_mb(folder, "fp32.onnx", delegate="npu")
 
 
 def test_unknown_variant_and_an_image_of_the_callers(folder: Path):

@@ -71,6 +71,45 @@ def test_broken_bundles_are_counted() -> None:
     assert "2 findings." in page(msgspec.structs.replace(RESULTS, fuzz=fuzz), command="x")
 
 
+def campaign(broken: str, ours: int = 0, crashed: int = 0) -> dict[str, Any]:
+    results = {"refused": 8 - crashed, "opened": 2, "untyped": ours, "crashed": crashed}
+    findings = [{"detail": "KeyError: x at y", "result": "untyped"}] * ours
+    findings += [{"detail": "SIGSEGV: bad", "result": "crashed"}] * crashed
+    variants = [broken] if "." in broken else ["fp32.onnx", "w8.tflite"] if broken == "bundle" else []
+    return {
+        "broken": broken, "variants": variants, "mutants": 10, "results": results, "findings": findings, "ours": ours
+    }  # fmt: skip
+
+
+def fuzzed(*campaigns: dict[str, Any], bundle: str = "tiny") -> dict[str, Any]:
+    command = "python -m pocketface.benchmarks.fuzz BUNDLE --mutants 10 --mended 5 --seed 3"
+    return {"bundle": bundle, "command": command, "commit": "abcdef" * 7, "campaigns": list(campaigns)}
+
+
+def test_every_run_of_the_fuzzer_names_its_bundle_and_what_ran() -> None:
+    runs = [
+        fuzzed(campaign("bundle"), campaign("golden cases"), campaign("fp32.onnx"), campaign("w8.tflite", crashed=3)),
+        fuzzed(campaign("bundle"), bundle="other"),
+    ]
+    text = page(msgspec.structs.replace(RESULTS, fuzz={"schema": 2, "runs": runs}), command="x")
+    assert "Of ours, nothing crashed" in text
+    assert "tiny w8.tflite: 3 of 10 ended their process (3 x SIGSEGV)." in text
+    assert "`--mutants 10 --mended 5 --seed 3`, commit abcdefabcdef" in text
+    rows = [line for line in text.splitlines() if line.startswith(("| tiny ", "| other "))]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")][:4] for row in rows]
+    assert cells == [
+        ["tiny", "the bundle, in any way", "fp32.onnx, w8.tflite", "10"],
+        ["tiny", "golden cases, hash mended", "-", "10"],
+        ["tiny", "fp32.onnx, hash mended", "fp32.onnx", "10"],
+        ["tiny", "w8.tflite, hash mended", "w8.tflite", "10"],
+        ["other", "the bundle, in any way", "fp32.onnx, w8.tflite", "10"],
+    ]
+    runs[1]["campaigns"].append(campaign("golden cases", ours=2))
+    text = page(msgspec.structs.replace(RESULTS, fuzz={"schema": 2, "runs": runs}), command="x")
+    assert "2 findings of ours." in text
+    assert "Of ours, nothing" not in text
+
+
 def test_the_page_is_written_from_its_own_figures(tmp_path: Path) -> None:
     write(RESULTS, tmp_path / "runtime.md")
     assert read(tmp_path / "runtime.json") == RESULTS

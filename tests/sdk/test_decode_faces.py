@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.decode_faces import decode_faces, overlap
+from pocketface.sdk.decode_faces import decode_faces
 from pocketface.sdk.errors import BundleError
-from pocketface.sdk.geometry import Crop
+from pocketface.sdk.geometry import Crop, iou
 from pocketface.sdk.manifest import FaceBox, Stage
 
 CROP = Crop(49.5, 49.5, 100)
@@ -96,7 +96,7 @@ def test_overlap_agrees_with_a_slow_loop(values: np.ndarray) -> None:
             high = max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
             union = (box[2] - box[0]) * (box[3] - box[1]) + (other[2] - other[0]) * (other[3] - other[1]) - wide * high
             expected.append(wide * high / union if union > 0 else 0.0)
-        assert overlap(box, boxes) == pytest.approx(expected, abs=1e-9)
+        assert iou(box, boxes) == pytest.approx(expected, abs=1e-9)
 
 
 @given(hnp.arrays(np.float32, (1, 12, 9), elements=st.floats(-8, 8, width=32)))

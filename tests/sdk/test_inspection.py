@@ -5,6 +5,7 @@ import pytest
 from bundle_factory import edit_manifest, make_bundle
 
 from pocketface.sdk import manifest
+from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.inspection import print_manifest
 
 
@@ -68,3 +69,19 @@ def test_brackets_in_names_are_shown_not_read_as_markup(folder: Path, capsys: py
     shown = capsys.readouterr().out
     assert "[bold]x[/bold]" in shown
     assert "[/oops]" in shown
+
+
+def test_a_detectors_boxes_are_what_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_bundle("face-detector") as bundle:
+        contents = bundle.manifest
+    (stage,) = contents.stages
+    first = stage.variants[0]
+    assert first.parity is not None
+    parity = msgspec.structs.replace(first.parity, nme_reference=5.1, nme=5.2504)
+    variants = (msgspec.structs.replace(first, parity=parity), *stage.variants[1:])
+    print_manifest(msgspec.structs.replace(contents, stages=(msgspec.structs.replace(stage, variants=variants),)))
+    lines = capsys.readouterr().out.split("┏")[1].splitlines()  # the first table: its border, head, border, first row
+    columns = [cell.strip() for cell in lines[1].split("┃")]
+    cells = [cell.strip() for cell in lines[3].split("│")]
+    assert cells[columns.index("box error %")] == "5.100 -> 5.250"
+    assert "missed %" not in columns  # figures on pictures, which the table of metrics has

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pocketface.sdk.geometry import Box
-from pocketface.sdk.video.matching import iou, matches
+from pocketface.sdk.geometry import Box, iou
+from pocketface.sdk.video.matching import matches
 
 
 def counted(a: Box, b: Box) -> float:

@@ -13,9 +13,8 @@ from mask_factory import make_mask_bundle
 from pocketface.sdk import load_mask
 from pocketface.sdk.detection import Detection
 from pocketface.sdk.errors import BadInputError
-from pocketface.sdk.geometry import Box
+from pocketface.sdk.geometry import Box, iou
 from pocketface.sdk.results import Landmarks
-from pocketface.sdk.video.matching import iou
 from pocketface.sdk.video.one_euro import OneEuro, OneEuroSettings
 from pocketface.sdk.video.settings import TrackerSettings
 from pocketface.sdk.video.tracker import Tracker
