@@ -55,9 +55,9 @@ def fuzz(
         ids = _variants(opened, variant)
         # What is broken, its files (none stand for the bundle as a whole), what is run of it, how many.
         # What is run of a mutant: None for whatever it says itself that it has.
-        parts: list[tuple[str, tuple[str, ...], tuple[str, ...] | None, int]] = [
-            ("bundle", (), ids if variant else None, mutants)
-        ]
+        parts: list[tuple[str, tuple[str, ...], tuple[str, ...] | None, int]] = []
+        if mutants:
+            parts.append(("bundle", (), ids if variant else None, mutants))
         if mended:
             parts.append(("golden cases", tuple(entry.path for entry in opened.manifest.golden), (), mended))
             parts += [(id, _files(opened, id), (id,), mended) for id in ids]
