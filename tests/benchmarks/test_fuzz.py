@@ -132,6 +132,9 @@ def test_runs_are_added_to_a_record_each_with_its_bundle_and_variants(bundle: Pa
     # A network whose bytes changed is run: some of its mutants still find faces.
     assert any("run: fine" in detail for detail in runs[1]["campaigns"][-1]["details"])
     assert fuzz(bundle, "--json", record).returncode == 2  # it is there
+    assert fuzz(bundle, "--mutants", 0, "--mended", 1, "--json", record, "--add").returncode == 0
+    runs = json.loads(record.read_text())["runs"]
+    assert [(run["bundle"], run["campaigns"][0]["mutants"]) for run in runs] == [("tinydetector", 30), ("tiny", 1)]
     (tmp_path / "other.json").write_text("[]")
     assert "no runs to add to" in fuzz(bundle, "--json", tmp_path / "other.json", "--add").stderr
 
