@@ -239,8 +239,8 @@ def _fuzz(record: Mapping[str, Any]) -> Section:
                 native.append(f"{run['bundle']} {broken}: {others} of {part['mutants']} ended their process ({how}).")
     return Section(
         "Broken bundles",
-        f"`{_FUZZ.strip()} ...`: {'; '.join(sizes)}. Opened: still sound, or harmless. Untyped: an error that is none "
-        "of ours; machine: one that blames the machine; wrote: a file outside of its folder. With a mended hash the "
+        f"`{_FUZZ.strip()} ...`: {'; '.join(sizes)}. Opened: still sound, harmless, or refused once it was used. Untyped: an error "
+        "that is none of ours; machine: one that blames the machine; wrote: a file outside of its folder. With a mended hash the "
         "runtime gets to see the bytes: a crash or a hang there is the runtime's own, anywhere else it is ours.",
         rows,
         {},
