@@ -37,7 +37,7 @@ from pocketface.sdk.video.tracker import Tracker
 
 MARGINS = (0.95, 1.0, 1.05, 1.1)
 SECOND_LOOKS = (None, 0.8, 0.9, 0.95)
-MIN_CUTOFFS = (0.5, 1.0, 2.0, 4.0)
+MIN_CUTOFFS = (1.0, 2.0, 4.0, 8.0)
 BETAS = (10.0, 30.0, 100.0, 300.0, 1000.0)
 LOOKS = 1.25
 """How often the network may look at a frame, in the mean over the rows."""

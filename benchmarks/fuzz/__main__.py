@@ -40,7 +40,9 @@ def fuzz(
     first: Annotated[int, typer.Option(help="Number of the first one, to try a single one again.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes at a time.")] = 1,
     json: Annotated[Path | None, typer.Option(help="Write the counts as JSON.", show_default=False)] = None,
-    add: Annotated[bool, typer.Option("--add", help="Add to the runs that the file of --json holds.")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add to the runs that the file of --json holds, in place of the bundle's own.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Try broken versions of a bundle: each must be refused with a typed error, or do what it says."""
@@ -48,16 +50,17 @@ def fuzz(
         raise BadInputError("a negative number of mutants", expected="0 or more")
     if add and json is None:
         raise BadInputError("--add without --json", next="Name the file to add to")
-    earlier = _earlier(json) if add and json is not None and json.exists() else []
+    if add and json is not None:
+        _earlier(json)  # what would be refused at the end is refused before the work
     if json is not None and not add:
         refuse_existing(json, force)
     with open_bundle(bundle) as opened:
         ids = _variants(opened, variant)
         # What is broken, its files (none stand for the bundle as a whole), what is run of it, how many.
         # What is run of a mutant: None for whatever it says itself that it has.
-        parts: list[tuple[str, tuple[str, ...], tuple[str, ...] | None, int]] = [
-            ("bundle", (), ids if variant else None, mutants)
-        ]
+        parts: list[tuple[str, tuple[str, ...], tuple[str, ...] | None, int]] = []
+        if mutants:
+            parts.append(("bundle", (), ids if variant else None, mutants))
         if mended:
             parts.append(("golden cases", tuple(entry.path for entry in opened.manifest.golden), (), mended))
             parts += [(id, _files(opened, id), (id,), mended) for id in ids]
@@ -93,17 +96,20 @@ def fuzz(
             "campaigns": found,
         }
     if json is not None:
+        earlier = [run for run in _earlier(json) if run["bundle"] != record["bundle"]] if add else []
         write_json({"schema": SCHEMA, "runs": [*earlier, record]}, str(json), force=force or add)
     if ours:
         raise GateFailedError(f"{ours} mutants were not refused as they should be", next="Try one again with --first")
 
 
 def _earlier(path: Path) -> list[Any]:
-    """The runs of a record.
+    """The runs of a record; none where there is no such file yet.
 
     Raises:
         BadInputError: it is none of ours.
     """
+    if not path.exists():
+        return []
     try:
         record = msgspec.json.decode(path.read_bytes())
         if record["schema"] == SCHEMA:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import itertools
 from collections import Counter
+=======
+>>>>>>> tidy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -239,7 +242,7 @@ def _fuzz(record: Mapping[str, Any]) -> Section:
     ours, native, sizes = 0, [], []
     for run in record["runs"]:
         sizes.append(f"{run['bundle']} (`{run['command'].removeprefix(_FUZZ)}`, commit {run['commit'][:12]})")
-        for part in run["campaigns"]:
+        for part in (part for part in run["campaigns"] if part["mutants"]):
             broken, results = part["broken"], part["results"]
             variants = ", ".join(part["variants"]) or "-"
             row = {"bundle": run["bundle"], "broken": BROKEN.get(broken, f"{broken}, hash mended"), "run": variants}
@@ -247,13 +250,13 @@ def _fuzz(record: Mapping[str, Any]) -> Section:
             ours += part["ours"]
             if others := len(part["findings"]) - part["ours"]:
                 ends = [item for item in part["findings"] if item["result"] in ("crashed", "hung")]
-                signals = Counter(item["detail"].partition(":")[0] for item in ends)
-                how = ", ".join(f"{count} x {name}" for name, count in sorted(signals.items()))
+                signals = [item["detail"].partition(":")[0] for item in ends]
+                how = ", ".join(f"{signals.count(name)} x {name}" for name in sorted(set(signals)))
                 native.append(f"{run['bundle']} {broken}: {others} of {part['mutants']} ended their process ({how}).")
     return Section(
         "Broken bundles",
-        f"`{_FUZZ.strip()} ...`: {'; '.join(sizes)}. Opened: still sound, or harmless. Untyped: an error that is none "
-        "of ours; machine: one that blames the machine; wrote: a file outside of its folder. With a mended hash the "
+        f"`{_FUZZ.strip()} ...`: {'; '.join(sizes)}. Opened: still sound, harmless, or refused once it was used. Untyped: an error "
+        "that is none of ours; machine: one that blames the machine; wrote: a file outside of its folder. With a mended hash the "
         "runtime gets to see the bytes: a crash or a hang there is the runtime's own, anywhere else it is ours.",
         rows,
         {},

@@ -78,7 +78,7 @@ class ExecutorchBackend:
             method = self._loaded()
             try:
                 given = method.execute([torch.from_numpy(value) for value in values])
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 raise _refused(self._path, str(error)) from error
         return {
             name: from_file(given[int(binding.tensor)].numpy(), name, binding)
@@ -101,7 +101,7 @@ class ExecutorchBackend:
                 self._method = self._program.load_method(_METHOD)
         except KeyError as error:
             raise _refused(self._path, f"no method {_METHOD!r}") from error
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             # What went wrong is printed; the exception has a number.
             raise _refused(self._path, "; ".join([*said, str(error)])) from error
         _LOADED.add(self)

@@ -20,6 +20,9 @@ from pocketface.sdk.manifest import Variant
 # package of the interpreter -> (its distribution, the runtime's own name)
 _RUNTIMES = {"ai_edge_litert": ("ai-edge-litert", "LiteRT"), "tflite_runtime": ("tflite-runtime", "TFLite")}
 
+# What the interpreter raises over a file that it cannot use; a name in it that is no text is a ValueError, too.
+_BROKEN = (RuntimeError, ValueError, MemoryError)
+
 _LIBRARIES = (".so", ".dylib", ".dll")
 
 
@@ -50,12 +53,16 @@ class TfliteBackend:
         try:
             self._interpreter = module.Interpreter(model_content=data, num_threads=threads, **more)
             self._interpreter.allocate_tensors()
-            signatures = self._interpreter.get_signature_list()
-        except (RuntimeError, ValueError) as error:
+            self._bind()
+        except _BROKEN as error:
             raise _refused(path, error) from error
+
+    def _bind(self) -> None:
+        """Find the tensors that the bindings name."""
+        variant, path = self._variant, self._path
         self._runner: Any = None
         names = {binding.tensor for binding in variant.inputs.values()}
-        for key, signature in signatures.items():
+        for key, signature in self._interpreter.get_signature_list().items():
             if names == set(signature["inputs"]):
                 self._runner = self._interpreter.get_signature_runner(key)
                 checked_names(variant.outputs, set(signature["outputs"]), "output", path)
@@ -93,7 +100,7 @@ class TfliteBackend:
                     name: self._interpreter.get_tensor(self._outputs[binding.tensor])
                     for name, binding in bindings.items()
                 }
-        except (RuntimeError, ValueError) as error:
+        except _BROKEN as error:
             raise _refused(self._path, error) from error
         return {name: from_file(value, name, bindings[name]) for name, value in values.items()}
 

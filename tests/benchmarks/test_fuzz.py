@@ -120,15 +120,21 @@ def test_runs_are_added_to_a_record_each_with_its_bundle_and_variants(bundle: Pa
     assert (done.returncode, done.stderr) == (0, "")
     runs = json.loads(record.read_text())["runs"]
     assert [run["bundle"] for run in runs] == ["tiny", "tinydetector"]
-    for run, first in zip(runs, (11, 0), strict=True):
-        whole, golden, model = run["campaigns"]  # Core ML does not run: nothing of it is listed
-        assert [part["broken"] for part in run["campaigns"]] == ["bundle", "golden cases", "fp32.onnx"]
-        assert (whole["mutants"], whole["variants"]) == (first, ["fp32.onnx"])
+    # Core ML does not run: nothing of it is listed.
+    parts = [[(part["broken"], part["mutants"]) for part in run["campaigns"]] for run in runs]
+    assert parts[0] == [("bundle", 11), ("golden cases", 4), ("fp32.onnx", 4)]
+    assert parts[1] == [("golden cases", 30), ("fp32.onnx", 30)]
+    assert runs[0]["campaigns"][0]["variants"] == ["fp32.onnx"]
+    for run in runs:
+        golden, model = run["campaigns"][-2:]
         assert (golden["variants"], model["variants"]) == ([], ["fp32.onnx"])
         assert not any(part["ours"] for part in run["campaigns"])
     # A network whose bytes changed is run: some of its mutants still find faces.
-    assert any("run: fine" in detail for detail in runs[1]["campaigns"][2]["details"])
+    assert any("run: fine" in detail for detail in runs[1]["campaigns"][-1]["details"])
     assert fuzz(bundle, "--json", record).returncode == 2  # it is there
+    assert fuzz(bundle, "--mutants", 0, "--mended", 1, "--json", record, "--add").returncode == 0
+    runs = json.loads(record.read_text())["runs"]
+    assert [(run["bundle"], run["campaigns"][0]["mutants"]) for run in runs] == [("tinydetector", 30), ("tiny", 1)]
     (tmp_path / "other.json").write_text("[]")
     assert "no runs to add to" in fuzz(bundle, "--json", tmp_path / "other.json", "--add").stderr
 

@@ -183,6 +183,28 @@ def test_an_operator_the_runtime_does_not_have(tmp_path: Path) -> None:
         TfliteBackend(path, NAMED)
 
 
+@pytest.mark.parametrize("signature", [True, False])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, signature: bool) -> None:
+    """Found by the fuzzer: the interpreter loads such a file, and fails when it is asked for its tensors."""
+    path = save(tmp_path, signature=signature)
+    path.write_bytes(path.read_bytes().replace(b"serving_image:0", b"serving_\xffmage:0"))
+    wanted = NAMED if signature else variant("serving_image:0", "points", "score")
+    with pytest.raises(BundleError, match=r"the runtime refuses it \('utf-8' codec can't decode"):
+        TfliteBackend(path, wanted)
+
+
+def test_a_file_that_asks_for_too_much_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As C++ says it: std::bad_alloc is Python's MemoryError."""
+
+    def allocate(self: object) -> None:
+        raise MemoryError("std::bad_alloc")
+
+    path = save(tmp_path)
+    monkeypatch.setattr(litert.Interpreter, "allocate_tensors", allocate)
+    with pytest.raises(BundleError, match=r"the runtime refuses it \(std::bad_alloc\)"):
+        TfliteBackend(path, NAMED)
+
+
 def test_hash_is_checked_on_loading(tmp_path: Path) -> None:
     from pocketface.sdk.manifest import FileEntry
 
