@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import itertools
-from collections import Counter
-=======
->>>>>>> tidy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
