@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.fingerprint import data_source
 from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.benchmarks.detection import DetectionResult, evaluate_detector
+from pocketface.compression.detector_gates import Made, check_packed, judge, problem
 from pocketface.compression.detector_measure import (
     file_detection,
     fit_face_box,
@@ -56,8 +57,6 @@ SLOW_FACES = 100
 """Test faces that a reference executor is shown."""
 GOLDEN_STEP = 16
 """Between the levels of a golden picture."""
-MAX_ORIGINAL_ERROR = 1e-5
-"""max|a - b| / max|a| of logits, and of boxes and points, against MediaPipe's own file: float32 in another order."""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,12 +90,6 @@ class DetectorRun(msgspec.Struct, frozen=True, kw_only=True):
     reference: dict[str, Any]
     variants: tuple[Variant, ...]
     git_commit: str
-
-
-class _Made(NamedTuple):
-    candidate: Candidate
-    detection: DetectionResult | None
-    problem: str
 
 
 def build_detector(
@@ -149,7 +142,7 @@ def build_detector(
             git_commit=git_commit(),
         )
         write_atomic(out / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1), force=force)
-        _judge(recipe, made, error)
+        judge(recipe, made, error)
         write_bundle(
             out / BUNDLE,
             name=recipe.name,
@@ -169,13 +162,7 @@ def build_detector(
             metrics=_figures(truth),
             force=force,
         )
-    packed = pack(out / BUNDLE, packed_path(recipe, out), force=force).stat().st_size / 1e6
-    if packed > recipe.gates.max_mb:
-        raise GateFailedError(
-            f"the packed bundle has {packed:.3f} MB",
-            expected=f"at most {recipe.gates.max_mb:g} MB",
-            next="Ship fewer variants, or smaller ones",
-        )
+    check_packed(recipe, pack(out / BUNDLE, packed_path(recipe, out), force=force))
     return record
 
 
@@ -214,8 +201,8 @@ def _variants(
     judged: tuple[Sequence[Face], DetectionResult],
     scratch: Path,
     say: Callable[[str], None],
-) -> dict[str, _Made]:
-    found: dict[str, _Made] = {}
+) -> dict[str, Made]:
+    found: dict[str, Made] = {}
     for format, kinds in recipe.formats.items():
         fp32 = None
         faces, truth = judged
@@ -244,7 +231,7 @@ def _variants(
             detection = (
                 file_detection(recipe, stage, cases, candidate, faces, scratch / "one") if _runs(candidate) else None
             )
-            found[id] = _Made(candidate, detection, _problem(recipe, candidate, detection, truth))
+            found[id] = Made(candidate, detection, problem(recipe, candidate, detection, truth))
     return found
 
 
@@ -252,34 +239,7 @@ def _runs(candidate: Candidate) -> bool:
     return candidate.status == "passed" and executor_of(candidate.exported.format) is not None
 
 
-def _problem(
-    recipe: DetectorRecipe, candidate: Candidate, found: DetectionResult | None, truth: DetectionResult
-) -> str:
-    if candidate.status != "passed":
-        return candidate.reason
-    if found is None:
-        return ""
-    reasons = []
-    # Written so that NaN fails.
-    if not found.missed <= recipe.gates.max_missed:
-        reasons.append(f"missed {found.missed:.2f} % > {recipe.gates.max_missed:g} % of the test faces")
-    bound = truth.box_error + recipe.gates.max_box_error_increase[candidate.exported.precision]
-    if not found.box_error <= bound:
-        reasons.append(f"box error {found.box_error:.2f} % > {bound:.2f} % of a side")
-    return "; ".join(reasons)
-
-
-def _judge(recipe: DetectorRecipe, made: dict[str, _Made], error: dict[str, float]) -> None:
-    if not all(value <= MAX_ORIGINAL_ERROR for value in error.values()):
-        raise GateFailedError(
-            f"our network differs from MediaPipe's file by {error}", expected=f"at most {MAX_ORIGINAL_ERROR:g}"
-        )
-    failed = [f"{id}: {made[id].problem}" for id in recipe.ship if made[id].problem]
-    if failed:
-        raise GateFailedError("; ".join(failed), next="Ship other variants, or mend these")
-
-
-def _row(id: str, item: _Made, recipe: DetectorRecipe) -> Variant:
+def _row(id: str, item: Made, recipe: DetectorRecipe) -> Variant:
     parity = item.candidate.parity
     return Variant(
         id=id,
@@ -292,7 +252,7 @@ def _row(id: str, item: _Made, recipe: DetectorRecipe) -> Variant:
     )
 
 
-def _measured(item: _Made) -> Candidate:
+def _measured(item: Made) -> Candidate:
     return item.candidate if item.detection is None else replace(item.candidate, metrics=_figures(item.detection))
 
 

@@ -5,7 +5,7 @@ file in a bundle.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,12 @@ from pocketface.converters.bundle import Candidate, write_bundle
 from pocketface.converters.executors import executor_of
 from pocketface.sdk.bundle import open_bundle
 from pocketface.sdk.decode_faces import decode_faces
-from pocketface.sdk.detection import Detection
+from pocketface.sdk.detection import Detection, Detector
 from pocketface.sdk.errors import GateFailedError
 from pocketface.sdk.face_detector import FaceDetector, squares
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.manifest import Provenance, Stage
 from pocketface.sdk.preprocess import network_input
-
-Detector = Callable[[NDArray[np.uint8]], list[Detection]]
 
 
 def original_error(net: BlazeFace, original: Original, inputs: NDArray[np.float32]) -> dict[str, float]:
