@@ -8,12 +8,11 @@ boxes--> bundle
 from __future__ import annotations
 
 import hashlib
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,11 +22,20 @@ from pocketface.benchmarks.data.face import Face
 from pocketface.benchmarks.data.fingerprint import data_source
 from pocketface.benchmarks.data.registry import DATASETS
 from pocketface.benchmarks.detection import DetectionResult, evaluate_detector
+from pocketface.compression.detector_gates import Made, check_packed, judge, problem
+from pocketface.compression.detector_measure import (
+    file_detection,
+    fit_face_box,
+    original_error,
+    torch_detector,
+    whole_input,
+)
 from pocketface.compression.detector_recipe import DetectorRecipe, recipe_json
 from pocketface.compression.models.blazeface import POINTS, BlazeFace
-from pocketface.compression.models.blazeface_weights import Original, interpreter, load_blazeface
+from pocketface.compression.models.blazeface_weights import Original, load_blazeface
 from pocketface.compression.pipeline.contracts import stage_contract
 from pocketface.compression.pipeline.provenance import git_commit, tool_versions
+from pocketface.compression.training.faces import thin
 from pocketface.compression.variants import make
 from pocketface.converters import reference
 from pocketface.converters.bundle import Candidate, pack, write_bundle
@@ -35,23 +43,20 @@ from pocketface.converters.examine import examine
 from pocketface.converters.executors import executor_of
 from pocketface.converters.golden_images import golden_images
 from pocketface.converters.parity import References
-from pocketface.sdk.bundle import open_bundle
-from pocketface.sdk.detection import Detection
 from pocketface.sdk.detector_spec import DetectorSpec, FaceBox
 from pocketface.sdk.errors import GateFailedError
-from pocketface.sdk.face_detector import FaceDetector, squares
 from pocketface.sdk.files import write_atomic
 from pocketface.sdk.geometry import Box
 from pocketface.sdk.images import read_image
 from pocketface.sdk.manifest import DataSource, Provenance, Stage, Tolerances
-from pocketface.sdk.preprocess import network_input, reduced
+from pocketface.sdk.preprocess import reduced
 from pocketface.sdk.schemes import load_scheme
 
 RECORD, BUNDLE = "detector.json", "bundle"
 SLOW_FACES = 100
 """Test faces that a reference executor is shown."""
-MAX_ORIGINAL_ERROR = 1e-5
-"""max|a - b| / max|a| of logits, and of boxes and points, against MediaPipe's own file: float32 in another order."""
+GOLDEN_STEP = 16
+"""Between the levels of a golden picture."""
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,12 +92,6 @@ class DetectorRun(msgspec.Struct, frozen=True, kw_only=True):
     git_commit: str
 
 
-class _Made(NamedTuple):
-    candidate: Candidate
-    detection: DetectionResult | None
-    problem: str
-
-
 def build_detector(
     recipe: DetectorRecipe,
     original: Original,
@@ -120,17 +119,17 @@ def build_detector(
     stage = detector_stage(net, recipe)
     train, test = (_faces(recipe, data, folders) for folders in (recipe.data.train, recipe.data.test))
     say("MediaPipe's own file")
-    seen = np.concatenate([_whole(read_image(face.image), stage) for face in thin(train, recipe.calibration_faces)])
+    shown = thin(train, recipe.calibration_faces)
+    seen = np.concatenate([whole_input(read_image(face.image), stage) for face in shown])
     error = original_error(net, original, seen)
     golden = [(image, Box.of_image(*image.shape[1::-1])) for image in _golden(recipe, net.input_size)]
     cases = reference.golden_cases(reference.torch_run(net), golden, stage)
     pictures = reference.references(reference.torch_run(net), seen, stage=stage)
     say("where its boxes lie")
-    torch_detector = _torch_detector(net, stage)
-    fitted = fit_face_box(replace_box(stage, FaceBox()), net, train)
-    truth, _ = evaluate_detector(torch_detector, test)
+    fitted = fit_face_box(torch_detector(net, replace_box(stage, FaceBox())), train)
+    truth, _ = evaluate_detector(torch_detector(net, stage), test)
     with tempfile.TemporaryDirectory(dir=_folder(out), prefix=".detector-") as scratch:
-        made = _variants(recipe, net, stage, cases, pictures, seen, test, Path(scratch), say)
+        made = _variants(recipe, net, stage, cases, pictures, seen, (test, truth), Path(scratch), say)
         record = DetectorRun(
             recipe=recipe.name,
             recipe_sha256=hashlib.sha256(recipe_json(recipe)).hexdigest(),
@@ -143,7 +142,7 @@ def build_detector(
             git_commit=git_commit(),
         )
         write_atomic(out / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1), force=force)
-        _judge(recipe, made, error)
+        judge(recipe, made, error)
         write_bundle(
             out / BUNDLE,
             name=recipe.name,
@@ -163,13 +162,7 @@ def build_detector(
             metrics=_figures(truth),
             force=force,
         )
-    packed = pack(out / BUNDLE, packed_path(recipe, out), force=force).stat().st_size / 1e6
-    if packed > recipe.gates.max_mb:
-        raise GateFailedError(
-            f"the packed bundle has {packed:.3f} MB",
-            expected=f"at most {recipe.gates.max_mb:g} MB",
-            next="Ship fewer variants, or smaller ones",
-        )
+    check_packed(recipe, pack(out / BUNDLE, packed_path(recipe, out), force=force))
     return record
 
 
@@ -198,55 +191,6 @@ def replace_box(stage: Stage, box: FaceBox) -> Stage:
     return msgspec.structs.replace(stage, detector=msgspec.structs.replace(stage.detector, face_box=box))
 
 
-def original_error(net: BlazeFace, original: Original, inputs: NDArray[np.float32]) -> dict[str, float]:
-    """max|a - b| / max|a| against MediaPipe's file: of the logits, and of boxes and key points; the worst picture.
-
-    Args:
-        inputs: (N, 3, 128, 128) float32, normalised.
-    """
-    opened, run = interpreter(original), reference.torch_run(net)
-    names = {item["name"]: item["index"] for item in opened.get_output_details()}
-    places, worst = net.anchors.places[0].numpy(), {"logits": 0.0, "faces": 0.0}
-    for one in inputs:
-        opened.set_tensor(opened.get_input_details()[0]["index"], np.ascontiguousarray(one.transpose(1, 2, 0)[None]))
-        opened.invoke()
-        ours = run(one[None].copy())["faces"][0]
-        points = net.input_size * (ours[:, 1:].reshape(len(ours), -1, 2) - places)
-        centre, side = (points[:, 0] + points[:, 1]) / 2, points[:, 1] - points[:, 0]
-        faces = np.concatenate((centre, side, points[:, 2:].reshape(len(ours), -1)), axis=1)
-        for name, found, tensor in (("logits", ours[:, :1], "classificators"), ("faces", faces, "regressors")):
-            wanted = opened.get_tensor(names[tensor])[0]
-            worst[name] = max(worst[name], float(np.abs(found - wanted).max() / np.abs(wanted).max()))
-    return worst
-
-
-def fit_face_box(stage: Stage, net: BlazeFace, faces: Sequence[Face]) -> dict[str, float]:
-    """Medians, over annotated faces, of what ``face_box`` should hold.
-
-    Args:
-        stage: whose ``face_box`` changes nothing.
-        net: the detector.
-        faces: one a picture.
-    """
-    _, matched = evaluate_detector(_torch_detector(net, stage), faces)
-    rows = []
-    for face, one in zip(faces, matched, strict=True):
-        if one is None:
-            continue
-        side, turn = one.box.width, math.radians(one.angle)
-        dx = (face.box.x0 + face.box.x1 - one.box.x0 - one.box.x1) / 2 / side
-        dy = (face.box.y0 + face.box.y1 - one.box.y0 - one.box.y1) / 2 / side
-        along = (math.cos(turn) * dx + math.sin(turn) * dy, math.cos(turn) * dy - math.sin(turn) * dx)
-        rows.append((*along, max(face.box.width, face.box.height) / side, abs(one.angle)))
-    medians = np.median(np.array(rows), axis=0)
-    return dict(zip(("dx", "dy", "scale", "turned"), (round(float(value), 4) for value in medians), strict=True))
-
-
-def thin(faces: Sequence[Face], count: int) -> list[Face]:
-    """At most so many, spread evenly."""
-    return [faces[index] for index in np.linspace(0, len(faces) - 1, min(count, len(faces))).astype(int)]
-
-
 def _variants(
     recipe: DetectorRecipe,
     net: BlazeFace,
@@ -254,16 +198,17 @@ def _variants(
     cases: Sequence[Any],
     pictures: References,
     seen: NDArray[np.float32],
-    test: Sequence[Face],
+    judged: tuple[Sequence[Face], DetectionResult],
     scratch: Path,
     say: Callable[[str], None],
-) -> dict[str, _Made]:
-    found: dict[str, _Made] = {}
+) -> dict[str, Made]:
+    found: dict[str, Made] = {}
     for format, kinds in recipe.formats.items():
         fp32 = None
-        # The reference of Core ML is slow: a part of the faces is enough to see whether they are found.
-        faces = thin(test, SLOW_FACES) if format == "coreml" else test
-        truth, _ = evaluate_detector(_torch_detector(net, stage), faces)
+        faces, truth = judged
+        if format == "coreml":  # its reference is slow: a part of the faces is enough to see whether they are found
+            faces = thin(faces, SLOW_FACES)
+            truth, _ = evaluate_detector(torch_detector(net, stage), faces)
         for precision in kinds:
             id = f"{precision}.{format}"
             say(id)
@@ -284,9 +229,9 @@ def _variants(
             golden = reference.golden_references(cases, stage)
             candidate = examine(item, golden=golden, faces=pictures, tolerances=bounds)
             detection = (
-                _detection(recipe, stage, cases, candidate, faces, scratch / "one") if _runs(candidate) else None
+                file_detection(recipe, stage, cases, candidate, faces, scratch / "one") if _runs(candidate) else None
             )
-            found[id] = _Made(candidate, detection, _problem(recipe, candidate, detection, truth))
+            found[id] = Made(candidate, detection, problem(recipe, candidate, detection, truth))
     return found
 
 
@@ -294,55 +239,7 @@ def _runs(candidate: Candidate) -> bool:
     return candidate.status == "passed" and executor_of(candidate.exported.format) is not None
 
 
-def _detection(
-    recipe: DetectorRecipe, stage: Stage, cases: Sequence[Any], candidate: Candidate, test: Sequence[Face], folder: Path
-) -> DetectionResult:
-    """A file's figures on the test faces, run as a bundle of its own."""
-    write_bundle(
-        folder,
-        name=recipe.name,
-        default=candidate.id,
-        golden=cases,
-        card="",
-        provenance=Provenance(recipe="", recipe_sha256="", data=(), tools={}),
-        weights_licence=recipe.weights_licence,
-        stage=stage,
-        candidates=[candidate],
-        force=True,
-    )
-    with open_bundle(folder) as bundle:
-        detector = FaceDetector(bundle, executor=executor_of(candidate.exported.format))
-        return evaluate_detector(detector, test)[0]
-
-
-def _problem(
-    recipe: DetectorRecipe, candidate: Candidate, found: DetectionResult | None, truth: DetectionResult
-) -> str:
-    if candidate.status != "passed":
-        return candidate.reason
-    if found is None:
-        return ""
-    reasons = []
-    # Written so that NaN fails.
-    if not found.missed <= recipe.gates.max_missed:
-        reasons.append(f"missed {found.missed:.2f} % > {recipe.gates.max_missed:g} % of the test faces")
-    bound = truth.box_error + recipe.gates.max_box_error_increase[candidate.exported.precision]
-    if not found.box_error <= bound:
-        reasons.append(f"box error {found.box_error:.2f} % > {bound:.2f} % of a side")
-    return "; ".join(reasons)
-
-
-def _judge(recipe: DetectorRecipe, made: dict[str, _Made], error: dict[str, float]) -> None:
-    if not all(value <= MAX_ORIGINAL_ERROR for value in error.values()):
-        raise GateFailedError(
-            f"our network differs from MediaPipe's file by {error}", expected=f"at most {MAX_ORIGINAL_ERROR:g}"
-        )
-    failed = [f"{id}: {made[id].problem}" for id in recipe.ship if made[id].problem]
-    if failed:
-        raise GateFailedError("; ".join(failed), next="Ship other variants, or mend these")
-
-
-def _row(id: str, item: _Made, recipe: DetectorRecipe) -> Variant:
+def _row(id: str, item: Made, recipe: DetectorRecipe) -> Variant:
     parity = item.candidate.parity
     return Variant(
         id=id,
@@ -355,7 +252,7 @@ def _row(id: str, item: _Made, recipe: DetectorRecipe) -> Variant:
     )
 
 
-def _measured(item: _Made) -> Candidate:
+def _measured(item: Made) -> Candidate:
     return item.candidate if item.detection is None else replace(item.candidate, metrics=_figures(item.detection))
 
 
@@ -363,32 +260,13 @@ def _figures(found: DetectionResult) -> dict[str, float]:
     return {"missed": found.missed, "false_alarms": found.false_alarms, "box_error": found.box_error}
 
 
-def _torch_detector(net: BlazeFace, stage: Stage) -> Callable[[NDArray[np.uint8]], list[Detection]]:
-    """The network before it was converted, as a detector."""
-    from pocketface.sdk.decode_faces import decode_faces
-
-    run = reference.torch_run(net)
-
-    def detect(image: NDArray[np.uint8]) -> list[Detection]:
-        (crop,) = squares(image.shape[1], image.shape[0], 1)
-        rows = decode_faces(run(_whole(image, stage)), stage, crop)
-        return [Detection(Box(*row[:4]), float(row[4]), float(row[5])) for row in rows.tolist()]
-
-    return detect
-
-
 def _golden(recipe: DetectorRecipe, size: int) -> list[NDArray[np.uint8]]:
-    """Drawn faces as large as the network's input: larger ones would be most of a small bundle."""
+    """Drawn faces as large as the network's input and of few levels: others would be most of a small bundle."""
     found = []
     for image, _ in golden_images(recipe.golden_cases):
-        means = reduced(image.astype(np.float32), size)
-        found.append(np.rint(means).astype(np.uint8))
+        levels = np.rint(reduced(image.astype(np.float32), size) / GOLDEN_STEP) * GOLDEN_STEP
+        found.append(np.minimum(levels, 255).astype(np.uint8))
     return found
-
-
-def _whole(image: NDArray[np.uint8], stage: Stage) -> NDArray[np.float32]:
-    (crop,) = squares(image.shape[1], image.shape[0], 1)
-    return np.asarray(network_input(image, crop, stage.preprocess), np.float32)
 
 
 def _faces(recipe: DetectorRecipe, data: Path, folders: tuple[str, ...]) -> list[Face]:

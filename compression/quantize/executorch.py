@@ -80,6 +80,8 @@ def _quantizer(graph: torch.fx.GraphModule, config: StaticConfig) -> Any:
     def static(node: torch.fx.Node) -> bool:
         return not under(_module(node), heads)
 
+    chosen = _chosen(graph, config)
+
     class Mended(XNNPACKQuantizer):
         # The others are for training; batch norm is folded by now.
         SUPPORTED_PATTERNS: ClassVar = [
@@ -90,6 +92,8 @@ def _quantizer(graph: torch.fx.GraphModule, config: StaticConfig) -> Any:
             self._annotate_all_patterns(model, _dynamic(), dynamic)
             self._annotate_all_patterns(model, _static(config), static)
             for node in model.graph.nodes:
+                if node.op == "call_function" and not chosen(node):
+                    node.meta.pop(_KEY, None)  # the quantizer annotates a concatenation whatever its filter says
                 _fuse_relu6(node)
             return model
 
@@ -102,7 +106,7 @@ def _quantizer(graph: torch.fx.GraphModule, config: StaticConfig) -> Any:
                     node.meta.pop(_KEY, None)
             return model
 
-    return Mended().set_filter_function(_chosen(graph, config))
+    return Mended().set_filter_function(chosen)
 
 
 def _fuse_relu6(node: Any) -> None:
@@ -122,25 +126,61 @@ def _fuse_relu6(node: Any) -> None:
 def _pad_integers(node: Any, static: Callable[[Any], bool]) -> None:
     """Let XNNPACK pad 8-bit activations with their zero, which is exact: rounded again behind the pad, they would be
     padded as floats.
+
+    The pad is told to read 8 bits, so that its dequantization is its own. XNNPACK drops that of a pad in front of a
+    convolution; shared with an operation that reads floats, this one would be given 8-bit codes for floats.
     """
+    from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
+
     pad: Any = node.args[0] if node.args else None
     if "conv" not in str(node.target) or _KEY not in node.meta or not static(node):
         return
     if getattr(pad, "target", None) not in _PADS or (len(pad.args) > 2 and pad.args[2] not in _ZERO):
         return
-    padded = pad.args[0].meta.get(_KEY)
+    before = pad.args[0]
+    padded = before.meta.get(_KEY)
     if padded is not None and padded.output_qspec is not None and not any(pad.args[3:]):
         node.meta[_KEY].input_qspec_map.pop(pad, None)
+        pad.meta[_KEY] = QuantizationAnnotation(
+            input_qspec_map={before: SharedQuantizationSpec(before)}, _annotated=True
+        )
 
 
 def _chosen(graph: torch.fx.GraphModule, config: StaticConfig) -> Callable[[torch.fx.Node], bool]:
-    """Which operations may be quantized: not those in front of the first convolution, which prepare pixels."""
+    """Which operations may be quantized: neither those in front of the first convolution, which prepare pixels, nor
+    those behind the heads, which put outputs together.
+    """
     kept, nodes = config.keep_float, list(graph.graph.nodes)
     first = next((place for place, node in enumerate(nodes) if "conv" in str(node.target)), 0)
-    before = {node.name for node in nodes[:first] if node.op == "call_function"}
+    outside = {node.name for node in nodes[:first] if node.op == "call_function"}
+    outside |= _behind(graph, (*config.keep_float, *(config.weights_only or ())))
     if config.float_first and nodes and _module(nodes[first]):
         kept = (*kept, _module(nodes[first]))
-    return lambda node: node.name not in before and not under(_module(node), kept)
+    return lambda node: node.name not in outside and not under(_module(node), kept)
+
+
+def _behind(graph: torch.fx.GraphModule, heads: tuple[str, ...]) -> set[str]:
+    """Operations between heads that give float32 and the outputs, with no layer in between. In 8 bits they would step
+    as coarsely as their largest value asks for: logits of two grids, of which one reaches -24000, in a concatenation.
+    """
+    found: set[torch.fx.Node] = set()
+    for node in graph.graph.nodes:
+        of_heads = any(item in found or _gives_float(item, heads) for item in node.all_input_nodes)
+        if node.op == "call_function" and of_heads and not _weighted(node):
+            found.add(node)
+    for node in reversed(graph.graph.nodes):
+        # What another layer reads is no output.
+        if any(_weighted(user) or (user.op != "output" and user not in found) for user in node.users):
+            found.discard(node)
+    return {node.name for node in found}
+
+
+def _gives_float(node: torch.fx.Node, heads: tuple[str, ...]) -> bool:
+    return node.op == "call_function" and under(_module(node), heads)
+
+
+def _weighted(node: torch.fx.Node) -> bool:
+    return node.op == "call_function" and ("conv" in str(node.target) or "linear" in str(node.target))
 
 
 def _module(node: torch.fx.Node) -> str:
@@ -200,7 +240,7 @@ QUANTIZER = Quantizer(
     "executorch.w8a8",
     "executorch",
     "w8a8",
-    1,
+    2,
     ExecutorchStaticConfig,
     _quantize,
     calibrated=True,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pocketface.compression.models.blazeface import VALUES, BlazeBlock, BlazeFace, _padded
-from pocketface.compression.models.blazeface_weights import MEMBER, _as_corners, _layers, read_original
+from pocketface.compression.models.blazeface_weights import MEMBER, _as_corners, _layers, equalize, read_original
 from pocketface.compression.models.registry import ModelSpec, build_network
 from pocketface.sdk.errors import ConfigError, WeightsError
 
@@ -68,6 +68,30 @@ def test_a_block_agrees_with_slow_loops() -> None:
             kept = np.append(image[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max(axis=(1, 2)), [0, 0])
             expected[:, i, j] = np.maximum(point @ (middle + bias) + block.pointwise.bias.detach().numpy() + kept, 0)
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_equalized_columns_differ_by_less_than_two_and_the_network_not_at_all() -> None:
+    torch.manual_seed(0)
+    net = BlazeFace(input_size=64).eval()
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, BlazeBlock):
+                module.depthwise.weight.mul_(torch.exp(2 * torch.randn(len(module.depthwise.weight), 1, 1, 1)))
+                module.pointwise.weight.mul_(torch.exp(2 * torch.randn(1, module.pointwise.weight.shape[1], 1, 1)))
+        net.fine[2].pointwise.weight[:, 5] = 0  # type: ignore[index,union-attr]
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        before = net(x)[0]
+        equalize(net)
+        after = net(x)[0]
+    assert torch.equal(after, before)
+    assert torch.isfinite(after).all()
+    for number, block in enumerate((*net.fine, *net.coarse)):
+        columns = block.pointwise.weight.abs().amax(dim=(0, 2, 3))  # type: ignore[union-attr,operator]
+        kept = columns[columns > 0]
+        assert len(columns) - len(kept) == (number == 2)
+        assert kept.min() >= 2**-0.5 - 1e-6
+        assert kept.max() <= 2**0.5 + 1e-6
 
 
 @pytest.mark.parametrize(("kernel", "before", "after"), [(3, 0, 1), (5, 1, 2)])

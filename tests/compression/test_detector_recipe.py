@@ -23,7 +23,7 @@ def test_the_recipe_that_ships_is_sound() -> None:
     recipe = load_detector_recipe(RECIPE)
     assert recipe.default in recipe.ship
     assert recipe.default.endswith("onnx")
-    assert {id.partition(".")[2] for id in recipe.ship} >= {"onnx", "tflite", "coreml"}
+    assert {id.partition(".")[2] for id in recipe.ship} >= {"onnx", "tflite", "coreml", "executorch"}
     assert recipe.gates.max_mb <= 0.6
     assert load_detector_recipe(RECIPE, ("gates.max_mb=0.5",)).gates.max_mb == 0.5
 

@@ -129,6 +129,42 @@ def test_zeros_are_padded_in_8_bits(value: float, tmp_path: Path) -> None:
     assert np.abs(method(item.path)(image)[0] - expected).max() < 0.03 * np.abs(expected).max()
 
 
+class _Grids(nn.Module):
+    """Two grids, the second of what the first one's head reads too, and their outputs put together, as detectors do."""
+
+    output_names = ("faces",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, 2)
+        self.fine, self.coarse = nn.Conv2d(8, 1, 1), nn.Conv2d(8, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.relu(self.first(x))
+        y = nn.functional.relu(self.second(nn.functional.pad(x, (0, 1, 0, 1))))
+        return torch.cat((self.fine(x).flatten(1), self.coarse(y).flatten(1)), dim=1)
+
+
+@pytest.mark.parametrize("option", ["weights_only", "keep_float"])
+def test_heads_on_two_grids_of_which_one_reads_what_is_padded(option: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = _Grids().eval()
+    with torch.no_grad():
+        net.coarse.weight.mul_(1e3)  # in steps of the larger grid's values the smaller one's would be all alike
+    cells = (SIZE**2, (SIZE // 2) ** 2)
+    source = EXPORTERS["executorch"].export(net, precision="fp32", path=tmp_path / "a.pte", input_size=SIZE)
+    config = QUANTIZERS[NAME].configure({"weights_only": [], "float_first": False, option: ["fine", "coarse"]})
+    item = QUANTIZERS[NAME](source, tmp_path / "b.pte", inputs(4, 1), net=net, config=config)
+    head = DYNAMIC if option == "weights_only" else FLOAT
+    assert sorted(layers(item.path)) == sorted((STATIC, STATIC, head, head))
+    for image in inputs(4, 1)[:2]:
+        with torch.no_grad():
+            expected = net(torch.from_numpy(image[None].copy())).numpy()
+        found = method(item.path)(image[None])[0]
+        for part, wanted in zip(np.split(found, [cells[0]], 1), np.split(expected, [cells[0]], 1), strict=True):
+            assert np.abs(part - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
 def test_there_are_no_weights_alone() -> None:
     assert "executorch.w8" not in QUANTIZERS
     with pytest.raises(ConfigError, match="Invalid enum value"):
