@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pocketface.sdk.errors import BadInputError
 from pocketface.sdk.video.one_euro import OneEuroSettings
 
-SMOOTHING = OneEuroSettings(min_cutoff=1.0, beta=100.0)
+SMOOTHING = OneEuroSettings(min_cutoff=4.0, beta=30.0)
 """What was chosen; see `TrackerSettings`."""
 
 
