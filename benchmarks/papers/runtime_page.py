@@ -239,9 +239,10 @@ def _fuzz(record: Mapping[str, Any]) -> Section:
                 native.append(f"{run['bundle']} {broken}: {others} of {part['mutants']} ended their process ({how}).")
     return Section(
         "Broken bundles",
-        f"`{_FUZZ.strip()} ...`: {'; '.join(sizes)}. Opened: still sound, harmless, or refused once it was used. Untyped: an error "
-        "that is none of ours; machine: one that blames the machine; wrote: a file outside of its folder. With a mended hash the "
-        "runtime gets to see the bytes: a crash or a hang there is the runtime's own, anywhere else it is ours.",
+        f"`{_FUZZ.strip()} ...`: {'; '.join(sizes)}. Opened: still sound, harmless, or refused once it was used. "
+        "Untyped: an error that is none of ours; machine: one that blames the machine; wrote: a file outside of its "
+        "folder. With a mended hash the runtime gets to see the bytes: a crash or a hang there is the runtime's own, "
+        "anywhere else it is ours.",
         rows,
         {},
         (f"{ours} findings of ours." if ours else _NOTHING_OF_OURS, *native),
