@@ -143,7 +143,7 @@ def _files(bundle: Bundle, id: str) -> tuple[str, ...]:
 def _print(name: str, counts: Counts) -> None:
     print(f"{name}: {counts.mutants} mutants in {counts.seconds:.0f} s, up to {counts.largest_mb:.0f} MB")
     for result, count in counts.results.most_common():
-        print(f"  {result:9} {count}")
+        print(f"  {result:9} {count}", flush=True)
     for item in counts.findings[:20]:
         print(f"  {item['result']}: number {item['number']} ({item['kind']}): {item['detail']}", flush=True)
 

@@ -97,7 +97,7 @@ def campaign(
         first: number of the first one, to try a single one again.
         mended: files whose contents are broken and whose hashes are mended, see ``mutant``.
         variants: those that are run of a bundle that opens (default: all that can run here).
-        limit: seconds after which a mutant hangs.
+        limit: seconds after which a mutant hangs, if it does so twice.
         workers: processes at a time; the mutants are the same with any number of them.
         progress: is told how many are done.
     """
@@ -107,6 +107,7 @@ def campaign(
 
     def batch(start: int) -> None:
         number, last = start, min(start + BATCH, first + mutants)
+        silent: set[int] = set()
         while number < last:
             with tempfile.TemporaryDirectory(prefix="pocketface-fuzz-", ignore_cleanup_errors=True) as folder:
                 order = Order(
@@ -119,6 +120,9 @@ def campaign(
                     variants=None if variants is None else tuple(variants),
                 )
                 for found, kind, result, detail, memory, ms in _lines(order, limit):
+                    if result == "hung" and found not in silent:  # or the whole machine stood still: try it once more
+                        silent.add(found)
+                        continue
                     number = found + 1
                     with lock:
                         counts.add(found, kind, result, detail)

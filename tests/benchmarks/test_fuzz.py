@@ -79,6 +79,20 @@ def test_a_hang_does_not_stop_it(bundle: Path, tmp_path: Path, monkeypatch: pyte
     assert [(item["number"], item["result"]) for item in counts.findings] == [(0, "hung"), (1, "hung")]
 
 
+def test_a_mutant_that_was_silent_once_is_tried_again(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the machine stands still: one of 20 000 mutants was, and never again in the same batch."""
+    mark = tmp_path / "mark"
+    mark.touch()
+    os.utime(mark, (0, 0))
+    # Its time tells the second process that there was a first; a file that it writes would be a finding.
+    code = f"if os.stat({str(mark)!r}).st_mtime == 0:\n    os.utime({str(mark)!r})\n    threading.Event().wait()\n"
+    counts = with_a_bad_reader(bundle, tmp_path / "bad", monkeypatch, code + "raise KeyError(path)", limit=20.0)
+    assert counts.mutants == 2
+    assert counts.results["untyped"] == 2
+
+
 @pytest.mark.parametrize(
     "code",
     [
