@@ -16,7 +16,6 @@ BOXES = {"true": "the true box", "detected": "the detector's", "image": "the who
 CALM = "without a filter"
 BROKEN = {"bundle": "the bundle, in any way", "golden cases": "golden cases, hash mended"}
 _FUZZ = "python -m pocketface.benchmarks.fuzz BUNDLE "
-_NOTHING = "Nothing crashed, hung, wrote outside of its folder or raised an untyped error."
 _NOTHING_OF_OURS = "Of ours, nothing crashed, hung, wrote outside of its folder or raised an untyped error."
 
 
@@ -232,8 +231,6 @@ def _memory(results: RuntimeResults) -> Section:
 
 
 def _fuzz(record: Mapping[str, Any]) -> Section:
-    if record.get("schema", 1) == 1:
-        return _fuzz_of_one_bundle(record)
     rows: list[Row] = []
     ours, native, sizes = 0, [], []
     for run in record["runs"]:
@@ -258,21 +255,4 @@ def _fuzz(record: Mapping[str, Any]) -> Section:
         rows,
         {},
         (f"{ours} findings of ours." if ours else _NOTHING_OF_OURS, *native),
-    )
-
-
-def _fuzz_of_one_bundle(record: Mapping[str, Any]) -> Section:
-    """Of a record of schema 1."""
-    rows: list[Row] = []
-    for name, text in (("plain", "broken bundles"), ("mended", "broken files whose hashes were mended")):
-        if name in record:
-            rows.append({"": text, "mutants": record[name]["mutants"], **record[name]["results"]})
-    bad = sum(row.get(key, 0) for row in rows for key in ("untyped", "crashed", "hung", "wrote"))
-    return Section(
-        "Broken bundles",
-        f"`{record['command']}`, seed {record['seed']}. Opened: still sound, or harmless. Untyped: an error that is "
-        "none of ours; wrote: a file outside of its folder.",
-        rows,
-        {},
-        (_NOTHING if not bad else f"{bad} findings.",),
     )
