@@ -13,7 +13,6 @@ from pocketface.benchmarks.reports.sections import Row, Section
 from pocketface.benchmarks.runtime_speed import FRAME, GOAL_IMPORT_S, GOALS_MS, SIDES, SIZES
 
 BOXES = {"true": "the true box", "detected": "the detector's", "image": "the whole picture"}
-CALM = "without a filter"
 BROKEN = {"bundle": "the bundle, in any way", "golden cases": "golden cases, hash mended"}
 _FUZZ = "python -m pocketface.benchmarks.fuzz BUNDLE "
 _NOTHING_OF_OURS = "Of ours, nothing crashed, hung, wrote outside of its folder or raised an untyped error."
