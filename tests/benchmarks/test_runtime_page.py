@@ -63,14 +63,6 @@ def test_what_the_page_says_follows_from_the_figures() -> None:
     assert "over 0.25 s" in text
 
 
-def test_broken_bundles_are_counted() -> None:
-    results = {"refused": 9, "opened": 1, "untyped": 0, "wrote": 0, "crashed": 0, "hung": 0}
-    fuzz = {"command": "fuzz", "seed": 0, "plain": {"mutants": 10, "results": results}}
-    assert "Nothing crashed" in page(msgspec.structs.replace(RESULTS, fuzz=fuzz), command="x")
-    fuzz["plain"] = {"mutants": 10, "results": results | {"crashed": 2}}
-    assert "2 findings." in page(msgspec.structs.replace(RESULTS, fuzz=fuzz), command="x")
-
-
 def campaign(broken: str, ours: int = 0, crashed: int = 0) -> dict[str, Any]:
     results = {"refused": 8 - crashed, "opened": 2, "untyped": ours, "crashed": crashed}
     findings = [{"detail": "KeyError: x at y", "result": "untyped"}] * ours
@@ -84,6 +76,15 @@ def campaign(broken: str, ours: int = 0, crashed: int = 0) -> dict[str, Any]:
 def fuzzed(*campaigns: dict[str, Any], bundle: str = "tiny") -> dict[str, Any]:
     command = "python -m pocketface.benchmarks.fuzz BUNDLE --mutants 10 --mended 5 --seed 3"
     return {"bundle": bundle, "command": command, "commit": "abcdef" * 7, "campaigns": list(campaigns)}
+
+
+def test_broken_bundles_are_counted() -> None:
+    def said(*campaigns: dict[str, Any]) -> str:
+        fuzz = {"schema": 2, "runs": [fuzzed(*campaigns)]}
+        return page(msgspec.structs.replace(RESULTS, fuzz=fuzz), command="x")
+
+    assert "Of ours, nothing crashed" in said(campaign("bundle"))
+    assert "2 findings of ours." in said(campaign("bundle", ours=2))
 
 
 def test_every_run_of_the_fuzzer_names_its_bundle_and_what_ran() -> None:
